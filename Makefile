@@ -1,0 +1,59 @@
+# The one door to every command here; CI uses the same ones. `make` lists them.
+#
+# ARGS goes to the command:            make test ARGS='-k drift -x'
+# PYTHON names .venv's interpreter:    make setup PYTHON=python3.12
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check lint types floors fast-test bench format lock clean clean-lab root
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+# Each user's caches lie apart: what `sudo make test` leaves behind must not stop the tree's owner.
+caches := .cache/$(shell id -un)
+export HYPOTHESIS_STORAGE_DIRECTORY := $(caches)/hypothesis
+export MYPY_CACHE_DIR := $(caches)/mypy
+export PYTEST_ADDOPTS := -o cache_dir=$(caches)/pytest $(PYTEST_ADDOPTS)
+export RUFF_CACHE_DIR := $(caches)/ruff
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+setup:  ## install what is missing: Debian packages, .venv with the locked dependencies, portwatch; quick if nothing is
+	@.ci/setup
+
+demo: root setup  ## hypervisors on this machine: ports come, talk, move and go
+	python -m tests.demo $(ARGS)
+
+test: root setup  ## every test, real hypervisors included
+	pytest $(ARGS)
+
+check: lint types floors fast-test  ## what a commit must pass: style, types, floors, and all tests but tests/system
+
+lint: setup  ## style: ruff's rules and ruff's format
+	ruff check && ruff format --check
+
+types: setup  ## mypy, strict
+	mypy
+
+floors: setup  ## who may import whom
+	lint-imports --no-logo --no-cache
+
+fast-test: setup  ## all tests but tests/system; no root needed
+	pytest --ignore tests/system $(ARGS)
+
+bench: root setup  ## the numbers of docs/performance.md, measured here
+	python -m tests.bench $(ARGS)
+
+format: setup  ## let ruff write the format, and what it can mend by itself
+	ruff check --fix-only --quiet && ruff format
+
+lock: setup  ## requirements/*.txt from pyproject.toml; ARGS=--upgrade for newer versions of everything
+	.ci/lock $(ARGS)
+
+clean-lab: root setup  ## remove what a killed lab left behind: namespaces, switches, brokers
+	python -m tests.lab.sweep
+
+clean:  ## remove everything that make made in this tree
+	rm -rf .venv .cache .hypothesis build dist && find src tests -name __pycache__ -prune -exec rm -rf {} +
+
+root:
+	$(if $(filter 0,$(shell id -u)),,$(error the lab makes network namespaces and switches, which needs root; please: sudo make $(MAKECMDGOALS)))@:
