@@ -1,0 +1,145 @@
+"""The commands and their options. Exit status: 0 done, 2 wrong usage or configuration, 3 identity taken, 1 else."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec
+
+import click
+
+from portwatch import __version__
+from portwatch.cli import follow, query
+from portwatch.config import Config, Loaded, Loop, effective, load
+from portwatch.errors import ConfigurationError, IdentityTaken, PortwatchError
+
+P = ParamSpec("P")
+
+CONFIG = click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    help="Configuration file (default: /etc/portwatch/portwatch.toml).",
+)
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+
+
+def _faults_as_exit_status(command: Callable[P, None]) -> Callable[P, None]:
+    """Turn what went wrong into one line on standard error and the contract's exit status."""
+
+    @wraps(command)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except* ConfigurationError as group:
+            _end(group, 2)
+        except* IdentityTaken as group:
+            _end(group, 3)
+        except* PortwatchError as group:
+            _end(group, 1)
+
+    return guarded
+
+
+def _end(group: BaseExceptionGroup[PortwatchError], status: int) -> None:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    click.echo(f"portwatch: {error}", err=True)
+    sys.exit(status)
+
+
+def _load(path: Path | None) -> Loaded:
+    loaded = load(path, os.environ)
+    for warning in loaded.warnings:
+        click.echo(f"portwatch: {warning}", err=True)
+    return loaded
+
+
+def _config(path: Path | None) -> Config:
+    return _load(path).config
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="portwatch")
+def main() -> None:
+    """Layer-2 overlays for Open vSwitch hypervisors, without a server."""
+
+
+@main.command()
+@CONFIG
+@_faults_as_exit_status
+def run(config: Path | None) -> None:
+    """Run the sidecar until SIGTERM or SIGINT; logs go to standard error."""
+    from portwatch.sidecar import Sidecar, log_to_stderr  # the other commands start without its weight
+
+    loaded = _load(config)
+    log_to_stderr(loaded.config)
+    with asyncio.Runner(loop_factory=_loop_factory(loaded.config)) as runner:
+        runner.run(Sidecar(loaded).run())
+
+
+def _loop_factory(config: Config) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if config.loop is not Loop.UVLOOP:
+        return None
+    try:
+        import uvloop
+    except ImportError:
+        raise ConfigurationError("loop", "loop", "uvloop", "asyncio, or uvloop to be installed") from None
+    return uvloop.new_event_loop
+
+
+@main.command("check-config")
+@CONFIG
+@_faults_as_exit_status
+def check_config(config: Path | None) -> None:
+    """Read and check the configuration; print the effective one, secrets masked."""
+    click.echo(effective(_load(config)), nl=False)
+
+
+@main.command()
+@CONFIG
+@click.option("--network", help="Only this network's events.")
+@click.option("--host", help="Only this host's events.")
+@click.option("--type", "kind", type=click.Choice(["added", "updated", "removed"]), help="Only events of this type.")
+@AS_JSON
+@_faults_as_exit_status
+def events(config: Path | None, network: str | None, host: str | None, kind: str | None, as_json: bool) -> None:
+    """Follow the bus live, one event a line.
+
+    Example: portwatch events --network blue --type removed
+    """
+    follow.events(_config(config), follow.Filter(network, host, kind), as_json)
+
+
+def _question(name: str, columns: tuple[str, ...], words: str, argument: str | None = None) -> None:
+    """Make a command that asks the local agent and prints a table."""
+
+    @CONFIG
+    @AS_JSON
+    @_faults_as_exit_status
+    def command(config: Path | None, as_json: bool, **given: Any) -> None:
+        query.ask(_config(config), name, given.get(argument or ""), columns, as_json)
+
+    if argument is not None:
+        command = click.argument(argument, required=argument != "network")(command)
+    main.command(name, help=words)(command)
+
+
+_question("ports", query.PORTS, "Show this host's ports and how far each is.")
+_question("networks", query.NETWORKS, "Show the networks that have a port on this host.")
+_question("peers", query.PEERS, "Show the other hosts that share a network with this one.")
+_question(
+    "fdb",
+    query.FDB,
+    "Show where each MAC is delivered, and by which rule.\n\nExample: portwatch fdb blue",
+    "network",
+)
+_question("flows", query.FLOWS, "Show the flows and groups that portwatch owns: wanted against installed.")
+_question(
+    "explain",
+    query.FDB,
+    "Show who claims a port or MAC, who won and by which rule.\n\nExample: portwatch explain fa:16:3e:00:00:01",
+    "name",
+)

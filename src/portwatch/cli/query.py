@@ -1,0 +1,55 @@
+"""Questions to the local agent over `http.listen`, and their answers as tables or JSON."""
+
+import json
+from http import HTTPStatus
+from urllib.parse import quote
+
+import click
+
+from portwatch.cli.table import table
+from portwatch.config import Config
+from portwatch.errors import PortwatchError
+from portwatch.http.client import fetch
+
+PORTS = (
+    "port_id",
+    "interface",
+    "status",
+    "network_id",
+    "segmentation_id",
+    "local_vlan",
+    "mac",
+    "fixed_ips",
+    "reason",
+)
+NETWORKS = ("network_id", "segments", "local_ports", "remote_ports", "peers", "complete")
+PEERS = ("host", "state", "tunnel_ip", "ports", "version")
+FDB = (
+    "network_id",
+    "segmentation_id",
+    "local_vlan",
+    "mac",
+    "fixed_ips",
+    "host",
+    "tunnel_ip",
+    "rule",
+    "claims",
+)
+FLOWS = ("bridge", "state", "text")
+
+
+def ask(config: Config, question: str, argument: str | None, columns: tuple[str, ...], as_json: bool) -> None:
+    """Print what the agent answers."""
+    path = f"/v1/{question}"
+    if argument is not None:
+        path += f"?network={quote(argument, safe='')}" if question == "fdb" else f"/{quote(argument, safe='')}"
+    status, body = fetch(config.http.listen, path)
+    answer = json.loads(body)
+    if status != HTTPStatus.OK:
+        raise PortwatchError(f"the agent says: {answer.get('error', status)}")
+    if as_json:
+        click.echo(json.dumps(answer, indent=2))
+    elif not answer:
+        click.echo("nothing" if argument is None else f"nothing is known of {argument}")
+    else:
+        click.echo(table(columns, answer), nl=False)

@@ -1,0 +1,92 @@
+"""What a network needs: FdbEntry, FloodGroup, NeighborEntry, computed from the fabric, one entry a key.
+
+The entries are l2population's: who is reached where, who gets the floods, which addresses are answered here.
+"""
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from portwatch.fabric.claims import Rule, answering
+from portwatch.fabric.fabric import Attachment, Fabric
+from portwatch.model import Claim, IpAddress, Kind, LocalVlan, Mac, OfPort, Segment, TunnelEndpoint
+
+
+@dataclass(frozen=True, slots=True)
+class FdbEntry:
+    """(segment, MAC) is delivered to a local port or to a tunnel endpoint."""
+
+    segment: Segment
+    mac: Mac
+    vlan: LocalVlan
+    ofport: OfPort | None = None
+    endpoint: TunnelEndpoint | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FloodGroup:
+    """Who gets a segment's broadcast, unknown unicast and multicast: ports here, endpoints elsewhere."""
+
+    segment: Segment
+    vlan: LocalVlan
+    ofports: tuple[OfPort, ...]
+    endpoints: tuple[TunnelEndpoint, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NeighborEntry:
+    """(segment, IP) is answered with this MAC, here."""
+
+    segment: Segment
+    vlan: LocalVlan
+    address: IPv4Address
+    mac: Mac
+
+
+def fdb_entry(fabric: Fabric, segment: Segment, mac: Mac) -> FdbEntry | None:
+    """Return where frames for *mac* go; None when they are flooded."""
+    vlan = fabric.vlans.of.get(segment)
+    if vlan is None:
+        return None
+    claim = fabric.verdict(segment, mac).winner
+    if claim is None:
+        return None
+    if claim.host == fabric.host:
+        return FdbEntry(segment, mac, vlan, ofport=_attached(fabric, segment, claim).ofport)
+    endpoint = fabric.reached_at(claim)
+    return None if endpoint is None else FdbEntry(segment, mac, vlan, endpoint=endpoint)
+
+
+def flood_group(fabric: Fabric, segment: Segment) -> FloodGroup | None:
+    """Return the members of the segment; None while it has no port here."""
+    vlan, view = fabric.vlans.of.get(segment), fabric.segments.get(segment)
+    if vlan is None or view is None:
+        return None
+    ofports = tuple(sorted(attachment.ofport for attachment in view.wired.values()))
+    return FloodGroup(segment, vlan, ofports, tuple(sorted(view.members, key=int)))
+
+
+def neighbor_entry(fabric: Fabric, segment: Segment, address: IpAddress) -> NeighborEntry | None:
+    """Return the answer for *address*; None when nobody elsewhere has it, or nobody may be pinned to it."""
+    vlan, view = fabric.vlans.of.get(segment), fabric.segments.get(segment)
+    if vlan is None or view is None or not isinstance(address, IPv4Address):
+        return None
+    holders = view.addresses.get(address, {}).values()
+    if any(holder.port.kind is Kind.SHARED for holder in holders):
+        return None
+    winners: dict[Mac, Claim] = {}
+    for mac in {holder.port.mac for holder in holders if holder.port.mac}:
+        if (verdict := fabric.verdict(segment, mac)).winner is not None:
+            winners[mac] = verdict.winner
+    claim = answering(holders, winners)
+    if claim is None or claim.port.mac is None or claim.host == fabric.host or fabric.reached_at(claim) is None:
+        return None
+    return NeighborEntry(segment, vlan, address, claim.port.mac)
+
+
+def is_flooded(fabric: Fabric, segment: Segment, mac: Mac) -> bool:
+    """Is the MAC left to flooding and learning on purpose?"""
+    return fabric.verdict(segment, mac).rule is Rule.SHARED
+
+
+def _attached(fabric: Fabric, segment: Segment, claim: Claim) -> Attachment:
+    return fabric.segments[segment].wired[claim.port.port_id]

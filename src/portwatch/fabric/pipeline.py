@@ -1,0 +1,283 @@
+"""Entries to flows: table numbers, priorities and cookies are named here and nowhere else.
+
+Two bridges. The integration bridge admits by port and delivers explicitly; the tunnel bridge keeps the table numbers
+that operators know from Neutron (docs/contract.md, section 6). One small function for each kind of entry.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import IPv6Address, ip_address
+from typing import Final
+from zlib import crc32
+
+from portwatch.fabric import l2pop
+from portwatch.fabric.fabric import Base, Fabric, Flood, Key, Neighbor, Peer, Unicast, Wire
+from portwatch.model import GENEVE, GRE, VXLAN, LocalVlan, OfPort, PortId, Segment, TunnelEndpoint
+from portwatch.openflow import flow as of
+from portwatch.openflow.bundle import Ownership, Purge
+from portwatch.openflow.flow import Action, Bucket, Field, Flow, FlowKey, Group, Item, flow, group
+
+# --- numbers -----------------------------------------------------------------------------------------------------
+
+COOKIE: Final = 0x7077_0000_0000_0001
+LEARNED_COOKIE: Final = 0x7077_0000_0000_0002
+OWN: Final = Ownership(0x7077_0000_0000_0000, 0xFFFF_0000_0000_0000)
+GROUPS: Final = range(0x7077_0000, 0x7078_0000)
+
+# The integration bridge. Numbers that Neutron's agent does not use there, but for the first.
+INT_CLASSIFY: Final = 0
+INT_DELIVER: Final = 41
+INT_FLOOD: Final = 42
+
+# The tunnel bridge: Neutron's numbers.
+TUN_CLASSIFY: Final = 0
+TUN_FROM_INTEGRATION: Final = 2
+TUN_FROM_TUNNEL: Final = {GRE: 3, VXLAN: 4, GENEVE: 6}
+TUN_LEARN: Final = 10
+TUN_UNICAST: Final = 20
+TUN_NEIGHBORS: Final = 21
+TUN_FLOOD: Final = 22
+
+# A miss is 1 and not 0: in table 0 of a bridge that others made, 0 is theirs (Open vSwitch's own NORMAL flow).
+MISS: Final = 1
+LEARNED: Final = 100
+ENTRY: Final = 200
+EXCEPTION: Final = 300
+
+LEARNED_FOR: Final = 300
+"""Seconds, as Neutron and most bridges."""
+_BUCKET_MAX: Final = 0xFFFF_FF00
+"""OpenFlow 1.5's OFPG_BUCKET_MAX: bucket ids are below it."""
+
+
+class Bridge(StrEnum):
+    """Our two bridges, by their job."""
+
+    INTEGRATION = "integration"
+    TUNNEL = "tunnel"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the operator chose: configuration section `ports`."""
+
+    arp_responder: bool = True
+    flood_unknown: bool = True
+
+
+Planned = tuple[Bridge, Item]
+INT, TUN = Bridge.INTEGRATION, Bridge.TUNNEL
+
+
+def plan(fabric: Fabric, policy: Policy, key: Key) -> tuple[Planned, ...]:
+    """Return everything that the entry *key* needs on both bridges, from what is known now."""
+    match key:
+        case Unicast(segment, mac):
+            entry = l2pop.fdb_entry(fabric, segment, mac)
+            return tuple(unicast(fabric, entry)) if entry else ()
+        case Neighbor(segment, address):
+            neighbor = l2pop.neighbor_entry(fabric, segment, address) if policy.arp_responder else None
+            return tuple(arp_responder(neighbor)) if neighbor else ()
+        case Flood(segment):
+            members = l2pop.flood_group(fabric, segment)
+            return tuple(flood(fabric, members)) if members else ()
+        case Wire(port_id):
+            return tuple(admission(fabric, port_id)) if port_id in fabric.local else ()
+        case Peer():
+            return tuple(acceptance(fabric, key)) if key in fabric.peers else ()
+        case Base():
+            return tuple(base(fabric, policy))
+
+
+# --- one function for each kind of entry -------------------------------------------------------------------------
+
+
+def base(fabric: Fabric, policy: Policy) -> Iterator[Planned]:
+    """Drop by default; the ways through the tables."""
+    yield INT, _flow(INT_CLASSIFY, MISS, (), ())
+    yield INT, _flow(INT_DELIVER, ENTRY, (of.MULTICAST,), (of.goto_table(INT_FLOOD),))
+    if policy.flood_unknown:
+        yield INT, _flow(INT_DELIVER, MISS, (), (of.goto_table(INT_FLOOD),))
+    if (patch := fabric.ports.patch_to_tunnel) is not None:
+        yield INT, _flow(INT_CLASSIFY, ENTRY, (of.in_port(patch),), (of.goto_table(INT_DELIVER),))
+
+    yield TUN, _flow(TUN_CLASSIFY, MISS, (), ())
+    if (patch := fabric.ports.patch_to_integration) is not None and fabric.endpoint is not None:
+        learn = of.learn_tunnel_source(TUN_UNICAST, LEARNED, LEARNED_COOKIE, LEARNED_FOR, fabric.endpoint.version)
+        yield TUN, _flow(TUN_CLASSIFY, ENTRY, (of.in_port(patch),), (of.goto_table(TUN_FROM_INTEGRATION),))
+        yield TUN, _flow(TUN_LEARN, ENTRY, (), (learn, of.output(patch)))
+    yield TUN, _flow(TUN_FROM_INTEGRATION, ENTRY, (of.UNICAST,), (of.goto_table(TUN_UNICAST),))
+    yield TUN, _flow(TUN_FROM_INTEGRATION, ENTRY, (of.MULTICAST,), (of.goto_table(TUN_FLOOD),))
+    to_neighbors = (of.goto_table(TUN_NEIGHBORS),)
+    solicitation = (of.ICMP6, of.NEIGHBOR_SOLICITATION, of.MULTICAST)
+    yield TUN, _flow(TUN_FROM_INTEGRATION, EXCEPTION, (of.ARP, of.ARP_REQUEST, of.BROADCAST), to_neighbors)
+    yield TUN, _flow(TUN_FROM_INTEGRATION, EXCEPTION, solicitation, to_neighbors)
+    yield TUN, _flow(TUN_NEIGHBORS, MISS, (), (of.goto_table(TUN_FLOOD),))
+    if policy.flood_unknown:
+        yield TUN, _flow(TUN_UNICAST, MISS, (), (of.goto_table(TUN_FLOOD),))
+
+
+def admission(fabric: Fabric, port_id: PortId) -> Iterator[Planned]:
+    """What a wired port sends is put into its segment's VLAN. It sends untagged: it can choose no VLAN itself."""
+    attachment = fabric.local[port_id]
+    segment = attachment.claim.port.segment
+    vlan = fabric.vlans.of.get(segment) if segment else None
+    if vlan is None or fabric.problem(port_id) is not None:
+        return
+    actions = (of.PUSH_VLAN, of.set_vlan_vid(vlan), of.goto_table(INT_DELIVER))
+    yield INT, _flow(INT_CLASSIFY, ENTRY, (of.in_port(attachment.ofport), of.UNTAGGED), actions)
+
+
+def unicast(fabric: Fabric, entry: l2pop.FdbEntry) -> Iterator[Planned]:
+    """(VLAN, MAC) → the local port; or → the tunnel bridge, and there → the peer."""
+    match = (of.dl_vlan(entry.vlan), of.dl_dst(entry.mac))
+    if entry.ofport is not None:
+        yield INT, _flow(INT_DELIVER, ENTRY, match, (of.POP_VLAN, of.output(entry.ofport)))
+    elif entry.endpoint is not None and (way := _way_out(fabric, entry.segment)) is not None:
+        patch, tunnel = way
+        yield INT, _flow(INT_DELIVER, ENTRY, match, (of.output(patch),))
+        encapsulate = (*_enter_tunnel(entry.segment), of.set_tun_dst(entry.endpoint), of.output(tunnel))
+        yield TUN, _flow(TUN_UNICAST, ENTRY, match, encapsulate)
+
+
+def flood(fabric: Fabric, members: l2pop.FloodGroup) -> Iterator[Planned]:
+    """A copy to each local port, tagged to the tunnel bridge first, and there one to each peer.
+
+    OpenFlow never sends a packet back to the port it came from, so these outputs serve all directions.
+    """
+    segment, vlan = members.segment, members.vlan
+    way = _way_out(fabric, segment)
+    tagged = (of.output(way[0]),) if way else ()
+    untagged = tuple(of.output(ofport) for ofport in members.ofports)
+    yield INT, _flow(INT_FLOOD, ENTRY, (of.dl_vlan(vlan),), (*tagged, of.POP_VLAN, *untagged))
+    if way is None or segment.vni is None:
+        return
+    tunnel = way[1]
+    table = TUN_FROM_TUNNEL[segment.network_type]
+    arrive = (of.PUSH_VLAN, of.set_vlan_vid(vlan), of.goto_table(TUN_LEARN))
+    yield TUN, _flow(table, ENTRY, (of.tun_id(segment.vni),), arrive)
+    if members.endpoints:
+        buckets = tuple(
+            Bucket(number, (of.set_tun_dst(endpoint), of.output(tunnel)))
+            for number, endpoint in bucket_ids(members.endpoints).items()
+        )
+        yield TUN, group(group_id(vlan), buckets)
+        leave = (*_enter_tunnel(segment), of.to_group(group_id(vlan)))
+        yield TUN, _flow(TUN_FLOOD, ENTRY, (of.dl_vlan(vlan),), leave)
+
+
+def arp_responder(entry: l2pop.NeighborEntry) -> Iterator[Planned]:
+    """Answer requests for a remote address (RFC 826), but for the gratuitous ones, which are announcements."""
+    asked = (of.ARP, of.ARP_REQUEST, of.dl_vlan(entry.vlan), of.arp_tpa(entry.address))
+    answer = (
+        *of.ARP_REPLY,
+        of.set_eth_src(entry.mac),
+        *of.set_arp_sender(entry.mac, entry.address),
+        of.IN_PORT,
+    )
+    yield TUN, _flow(TUN_NEIGHBORS, ENTRY, asked, answer)
+    announced = (*asked, of.arp_spa(entry.address))
+    yield TUN, _flow(TUN_NEIGHBORS, EXCEPTION, announced, (of.goto_table(TUN_FLOOD),))
+
+
+def acceptance(fabric: Fabric, peer: Peer) -> Iterator[Planned]:
+    """Packets from a known peer's address are taken in; from anyone else they are dropped."""
+    if (tunnel := fabric.ports.tunnel(peer.network_type)) is not None:
+        match = (of.in_port(tunnel), of.tun_src(peer.endpoint))
+        yield TUN, _flow(TUN_CLASSIFY, ENTRY, match, (of.goto_table(TUN_FROM_TUNNEL[peer.network_type]),))
+
+
+# --- numbers that follow from values -----------------------------------------------------------------------------
+
+
+def group_id(vlan: LocalVlan) -> int:
+    """Return the id of the flood group of the segment with this VLAN."""
+    return GROUPS.start + vlan
+
+
+def bucket_ids(endpoints: tuple[TunnelEndpoint, ...]) -> dict[int, TunnelEndpoint]:
+    """Return a bucket id for each endpoint: the address itself for IPv4, so that a peer has the same one for ever.
+
+    IPv6 addresses do not fit and are hashed; should two meet, the higher one moves on. OpenFlow 1.5.1, 7.2.2.3.
+    """
+    ids: dict[int, TunnelEndpoint] = {}
+    for endpoint in sorted(endpoints, key=int):
+        number = crc32(endpoint.packed) if isinstance(endpoint, IPv6Address) else int(endpoint)
+        while (number := number % _BUCKET_MAX) in ids:
+            number += 1
+        ids[number] = endpoint
+    return ids
+
+
+# --- what a read-back needs to know ------------------------------------------------------------------------------
+
+
+def is_ours(item: Item) -> bool:
+    """Did portwatch program this? Learned flows aside: the switch makes those."""
+    if isinstance(item, Group):
+        return item.key.group_id in GROUPS
+    return OWN.holds(item) and item.cookie != LEARNED_COOKIE
+
+
+def farewell(item: Flow) -> tuple[Purge, ...]:
+    """Return which learned flows leave with a flow of the tunnel bridge: they go with their entry, or network."""
+    if item.table == TUN_UNICAST and (vlan := _vlan_matched(item.key)) is not None:
+        station = tuple(field for field in item.key.match if field.startswith("dl_dst="))
+        return (Purge(TUN_UNICAST, (of.learned_vlan(vlan), *station)),)
+    if item.table in TUN_FROM_TUNNEL.values() and (vlan := _vlan_set_by(item.actions)) is not None:
+        return (Purge(TUN_UNICAST, (of.learned_vlan(vlan),)),)
+    return ()
+
+
+def depends_on(item: Item) -> LocalVlan | None:
+    """Return the VLAN of the segment whose remote claims may want *item*; None when local state alone decides."""
+    if isinstance(item, Group):
+        return _vlan(item.key.group_id - GROUPS.start)
+    if item.table in (INT_DELIVER, TUN_UNICAST, TUN_NEIGHBORS, TUN_FLOOD):
+        return _vlan_matched(item.key)
+    return None
+
+
+def accepts_peer(item: Item) -> bool:
+    """Is this the acceptance of some peer: wanted for the sake of any segment?"""
+    return isinstance(item, Flow) and any(field.startswith(("tun_src=", "tun_ipv6_src=")) for field in item.key.match)
+
+
+def tunnels_to(item: Item) -> set[TunnelEndpoint]:
+    """Return the endpoints that *item* sends to."""
+    actions = item.actions if isinstance(item, Flow) else [each for bucket in item.buckets for each in bucket.actions]
+    texts = (action.removeprefix("set_field:").partition("->") for action in actions)
+    return {ip_address(value) for value, _, field in texts if field in ("tun_dst", "tun_ipv6_dst")}
+
+
+def _vlan_matched(key: FlowKey) -> LocalVlan | None:
+    text = next((field[len("dl_vlan=") :] for field in key.match if field.startswith("dl_vlan=")), "")
+    return _vlan(int(text)) if text.isdigit() else None
+
+
+def _vlan_set_by(actions: tuple[Action, ...]) -> LocalVlan | None:
+    head, tail = "set_field:", "->vlan_vid"
+    text = next((action[len(head) : -len(tail)] for action in actions if action.endswith(tail)), "")
+    return _vlan(int(text) - of.VLAN_PRESENT) if text.isdigit() else None
+
+
+def _vlan(number: int) -> LocalVlan | None:
+    return LocalVlan(number) if LocalVlan.LOWEST <= number <= LocalVlan.HIGHEST else None
+
+
+def _way_out(fabric: Fabric, segment: Segment) -> tuple[OfPort, OfPort] | None:
+    """Return the patch port and the tunnel port of a segment that can leave this host."""
+    if segment.vni is None or fabric.endpoint is None:
+        return None
+    patch, tunnel = fabric.ports.patch_to_tunnel, fabric.ports.tunnel(segment.network_type)
+    return None if patch is None or tunnel is None else (patch, tunnel)
+
+
+def _enter_tunnel(segment: Segment) -> tuple[Action, ...]:
+    assert segment.vni is not None, "only tunnelled segments have a way out"
+    return of.POP_VLAN, of.set_tun_id(segment.vni)
+
+
+def _flow(table: int, priority: int, match: tuple[Field, ...], actions: tuple[Action, ...]) -> Flow:
+    return flow(COOKIE, table, priority, match, actions)

@@ -1,0 +1,351 @@
+"""The l2pop reactor, quiet: feed it what OVSDB, the bus and the switch say; take what to publish, program and write.
+
+It owns the fabric and one ledger a bridge, and it is the same for live updates, start-up and resync. Its callers
+bring the time and do the work: no clock, no I/O.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+from portwatch.events import ClaimGone, ClaimKey, HostStatus, Manifest, PortEvent, PortRemoved, key_of
+from portwatch.fabric.announcer import Announcer, Identity
+from portwatch.fabric.fabric import Base, Fabric, Flood, Key, SwitchPorts, Touched, Unicast, Wire
+from portwatch.fabric.pipeline import (
+    OWN,
+    Bridge,
+    Policy,
+    accepts_peer,
+    depends_on,
+    farewell,
+    is_ours,
+    plan,
+    tunnels_to,
+)
+from portwatch.fabric.snapshots import Snapshots
+from portwatch.model import SEQ_MAX, Claim, HostName, LocalVlan, NetworkId, Plug, PortId, Status, TunnelEndpoint
+from portwatch.openflow.flow import Item, ItemKey
+from portwatch.openflow.ledger import Drift, Ledger
+
+
+class StaleEvent(ValueError):
+    """An event of the session we hold, with a lower revision: the broker or a bridge replays the past."""
+
+
+@dataclass(frozen=True, slots=True)
+class PortRecord:
+    """What a Port row shall remember of us. `vlan` None: the port is not wired."""
+
+    network_id: NetworkId | None
+    vlan: LocalVlan | None
+    seq: int
+    installed: bool
+
+
+class Reactor:
+    """One hypervisor's view and decisions."""
+
+    def __init__(self, identity: Identity, policy: Policy) -> None:
+        self.identity = identity
+        self.policy = policy
+        self.fabric = Fabric(identity.host, identity.endpoint)
+        self.announcer = Announcer(identity)
+        self.snapshots = Snapshots(identity.host)
+        self.hosts: dict[HostName, HostStatus] = {}
+        self.plugs: dict[PortId, Plug] = {}
+        self.ledgers = {bridge: Ledger(OWN, farewell, partial(self._spare, bridge)) for bridge in Bridge}
+        self.generation = 0
+        """Counts the inputs that changed what is wanted."""
+        self.events: list[PortEvent] = []
+        """To publish, in order. The caller takes them."""
+        self.manifests: set[NetworkId] = set()
+        """Networks whose manifest of ours is to be published anew. The caller takes them."""
+        self.records: dict[PortId, PortRecord] = {}
+        """To write to Port rows. The caller takes them."""
+        self._seqs: dict[PortId, int] = {}
+        self._changed: set[PortId] = set()
+        self._awaiting: dict[PortId, int] = {}
+        self._installed: set[PortId] = set()
+        self._done = dict.fromkeys(Bridge, -1)
+        self._left_behind: dict[ClaimKey, Claim] = {}
+        self._loaded = False
+        self._wants({Base()})
+
+    # --- OVSDB says ----------------------------------------------------------------------------------------------
+
+    def plugged(self, plugs: Mapping[PortId, Plug | None], ports: SwitchPorts, now: datetime) -> None:
+        """These ports are plugged in like this now, or are gone (None); the switch's own ports are *ports*.
+
+        The first call must bring all there are.
+        """
+        touched = self.fabric.set_ports(ports)
+        for port_id, plug in plugs.items():
+            if plug is None:
+                touched |= self._unplug(port_id, now)
+        for port_id, plug in plugs.items():
+            if plug is not None:
+                touched |= self._plug(port_id, plug, now)
+        touched |= self.fabric.prune()
+        for network_id in self.snapshots.networks - set(self.fabric.networks):
+            self.snapshots.ignore(network_id)
+            self._reconsider()
+        again, admitted = self.fabric.retry_waiting()
+        self._wants(touched | again)
+        self._await(admitted)
+        for port_id in {*plugs, *admitted}:
+            self._tell(port_id, now)
+        if not self._loaded:
+            self._loaded = True
+            for claim in self._left_behind.values():
+                self._disown(claim, now)
+            self._left_behind.clear()
+        self._progress(now)
+
+    # --- the bus says --------------------------------------------------------------------------------------------
+
+    def heard(self, event: PortEvent | ClaimGone, now: datetime, clock: float) -> bool:
+        """Another host's event; `StaleEvent` when the past is replayed. False when it is of no interest here."""
+        network_id, host, _ = event.key
+        if host == self.identity.host:
+            if isinstance(event, PortEvent):
+                self._own_echo(event, now, clock)
+            return False
+        if network_id is None or not self.fabric.hosts(network_id):
+            return False
+        held = self.fabric.claims.get(event.key)
+        if isinstance(event, PortEvent) and held is not None:
+            revision, session = event.claim.revision, event.claim.session
+            if held.session == session and revision < held.revision:
+                raise StaleEvent(f"revision {revision} after {held.revision} of session {session}")
+        if isinstance(event, ClaimGone | PortRemoved):
+            self._withdraw({event.key, *self.snapshots.ended(event.key, clock)})
+            return True
+        self._wants(self.fabric.feed(event.claim))
+        self._withdraw(self.snapshots.arrived(event.claim, clock))
+        return True
+
+    def stated(self, manifest: Manifest, clock: float) -> None:
+        """A host's manifest."""
+        self._withdraw(self.snapshots.stated(manifest, clock))
+
+    def seen(self, status: HostStatus) -> None:
+        """A host's own status, or its last will. Its entries stay: a silent host is a fact about the watcher."""
+        self.hosts[status.host] = status
+
+    def settle(self, clock: float) -> None:
+        """Time has passed: networks may have become complete, and what was spared for their sake may go."""
+        if self.snapshots.settle(clock):
+            self._reconsider()
+
+    def say_again(self, now: datetime) -> tuple[PortEvent, ...]:
+        """Return all our claims as events: for a new connection to the broker."""
+        self.manifests.update(
+            claim.port.network_id for claim in self.announcer.claims.values() if claim.port.network_id is not None
+        )
+        return self.announcer.again(now)
+
+    # --- the switch says -----------------------------------------------------------------------------------------
+
+    def read_back(self, bridge: Bridge, items: Iterable[Item]) -> Drift:
+        """The bridge holds *items*; those of others are passed over."""
+        return self.ledgers[bridge].read_back(item for item in items if is_ours(item))
+
+    def committed(self, bridge: Bridge, generation: int, now: datetime) -> tuple[PortId, ...]:
+        """The bridge holds what was wanted at *generation*. Return the ports that are installed by this."""
+        self._done[bridge] = max(self._done[bridge], generation)
+        return self._progress(now)
+
+    @property
+    def reached(self) -> int:
+        """The generation that both bridges hold by now."""
+        return min(self._done.values())
+
+    # --- questions -----------------------------------------------------------------------------------------------
+
+    def recomputed(self) -> dict[Bridge, dict[ItemKey, Item]]:
+        """Return what is wanted, computed from nothing but the fabric: must equal the ledgers'."""
+        whole: dict[Bridge, dict[ItemKey, Item]] = {bridge: {} for bridge in Bridge}
+        for key in self.fabric.everything():
+            for bridge, item in plan(self.fabric, self.policy, key):
+                whole[bridge][item.key] = item
+        return whole
+
+    # --- within --------------------------------------------------------------------------------------------------
+
+    def _plug(self, port_id: PortId, plug: Plug, now: datetime) -> Touched:
+        before = self.plugs.get(port_id)
+        self.plugs[port_id] = plug
+        if port_id not in self._seqs:
+            self._seqs[port_id] = plug.seq if plug.seq is not None else self._next_seq(plug, now)
+        if before is not None and (before.port, before.ofport) == (plug.port, plug.ofport):
+            return set()
+        claim = self._claim(port_id, plug)
+        hint = plug.vlan if plug.remembered == plug.port.network_id else None
+        if plug.port.network_id is not None:
+            self.snapshots.listen(plug.port.network_id)
+        self._changed.add(port_id)
+        self._installed.discard(port_id)
+        return self.fabric.attach(claim, plug.ofport, hint)
+
+    def _unplug(self, port_id: PortId, now: datetime) -> Touched:
+        plug = self.plugs.pop(port_id, None)
+        if plug is None:
+            return set()
+        touched = self.fabric.detach(port_id)
+        del self._seqs[port_id]
+        self._awaiting.pop(port_id, None)
+        self._changed.discard(port_id)
+        self._installed.discard(port_id)
+        self.records.pop(port_id, None)
+        self._publish(self.announcer.end(port_id, now))
+        return touched
+
+    def _next_seq(self, plug: Plug, now: datetime) -> int:
+        """A new attachment comes after every claim of this port or MAC that is visible: mobility.md, "Sequence"."""
+        port = plug.port
+        view = self.fabric.segments.get(port.segment) if port.segment else None
+        rivals = [claim.seq for claim in view.stations.get(port.mac, {}).values()] if view and port.mac else []
+        return min(SEQ_MAX, max(1 + max(rivals, default=-1), int(now.timestamp() * 1000)))
+
+    def _claim(self, port_id: PortId, plug: Plug) -> Claim:
+        return Claim(
+            host=self.identity.host,
+            port=plug.port,
+            tunnel_ip=self.identity.endpoint,
+            status=Status.BUILD,
+            session=self.identity.session,
+            seq=self._seqs[port_id],
+            revision=0,
+        )
+
+    def _await(self, admitted: Iterable[PortId]) -> None:
+        """The ports that changed, and those *admitted* only now, are installed when what is wanted now is."""
+        self._awaiting.update(dict.fromkeys((*self._changed, *admitted), self.generation))
+        self._changed.clear()
+
+    def _reconsider(self) -> None:
+        for ledger in self.ledgers.values():
+            ledger.reconsider()
+
+    def _tell(self, port_id: PortId, now: datetime) -> None:
+        """Say how a port of ours is, if it is otherwise than last said."""
+        if (plug := self.plugs.get(port_id)) is None:
+            return
+        status, reason = self._status(port_id, plug)
+        seq = self._seqs[port_id]
+        self._publish(self.announcer.say(plug.port, seq, status, reason, now, known_before=plug.seq is not None))
+        segment = plug.port.segment
+        wired = segment is not None and self.fabric.problem(port_id) is None
+        if wired and status is Status.BUILD:
+            return  # one write, when its flows are committed
+        vlan = self.fabric.vlans.of.get(segment) if wired and segment else None
+        record = PortRecord(plug.port.network_id if wired else None, vlan, seq, status is Status.ACTIVE)
+        if record == PortRecord(plug.remembered, plug.vlan, -1 if plug.seq is None else plug.seq, plug.installed):
+            self.records.pop(port_id, None)
+        else:
+            self.records[port_id] = record
+
+    def _status(self, port_id: PortId, plug: Plug) -> tuple[Status, str | None]:
+        problem = self.fabric.problem(port_id)
+        if plug.port.fault:
+            return Status.ERROR, plug.port.fault
+        if not plug.port.admin_up:
+            return Status.DOWN, None
+        if problem is None and (refusal := self._refusal(plug)):
+            return Status.ERROR, f"flow-refused: {refusal}"
+        if problem is None:
+            return (Status.ACTIVE if port_id in self._installed else Status.BUILD), None
+        waits = problem.startswith("details-missing:")
+        return (Status.BUILD if waits else Status.ERROR), problem
+
+    def _refusal(self, plug: Plug) -> str | None:
+        """Return the switch's words on a flow of this port that it did not take."""
+        keys: list[Key] = [Wire(plug.port.port_id)]
+        if plug.port.segment and plug.port.mac:
+            keys += [Unicast(plug.port.segment, plug.port.mac), Flood(plug.port.segment)]
+        ledgers = self.ledgers.values()
+        return next((words for ledger in ledgers for key in keys if (words := ledger.refusal(key))), None)
+
+    def _publish(self, events: Iterable[PortEvent]) -> None:
+        for event in events:
+            self.events.append(event)
+            if (network_id := event.claim.port.network_id) is not None:
+                self.manifests.add(network_id)
+
+    def _own_echo(self, event: PortEvent, now: datetime, clock: float) -> None:
+        """What the bus holds under our own name: our own words, or what an earlier process of ours left behind."""
+        claim = event.claim
+        if isinstance(event, PortRemoved):
+            self.snapshots.ended(event.key, clock)
+            return
+        mine = self.announcer.claims.get(claim.port.port_id)
+        if claim.session == self.identity.session and mine is not None and key_of(mine) == event.key:
+            self.snapshots.arrived(claim, clock)
+        elif self._loaded:
+            self._disown(claim, now)
+        else:
+            self._left_behind[event.key] = claim
+
+    def _disown(self, claim: Claim, now: datetime) -> None:
+        mine = self.announcer.claims.get(claim.port.port_id)
+        if (mine is None or key_of(mine) != key_of(claim)) and key_of(claim) not in self.announcer.ended:
+            self._publish(self.announcer.disown(claim, now))
+
+    def _withdraw(self, keys: Iterable[ClaimKey]) -> None:
+        touched: Touched = set()
+        for key in keys:
+            touched |= self.fabric.withdraw(key)
+        self._wants(touched)
+
+    def _wants(self, touched: Touched) -> None:
+        """Plan what was touched anew, and tell the ledgers."""
+        changed = False
+        for key in touched:
+            by_bridge: dict[Bridge, list[Item]] = {bridge: [] for bridge in Bridge}
+            for bridge, item in plan(self.fabric, self.policy, key):
+                by_bridge[bridge].append(item)
+            for bridge, items in by_bridge.items():
+                changed |= self.ledgers[bridge].want(key, items)
+        if changed:
+            self.generation += 1
+
+    def _progress(self, now: datetime) -> tuple[PortId, ...]:
+        """Find the ports whose flows are committed on both bridges by now."""
+        for bridge, ledger in self.ledgers.items():
+            if ledger.settled:
+                self._done[bridge] = self.generation
+        reached = self.reached
+        installed = tuple(
+            port_id
+            for port_id, generation in self._awaiting.items()
+            if generation <= reached and self.fabric.problem(port_id) is None
+        )
+        for port_id in installed:
+            del self._awaiting[port_id]
+            self._installed.add(port_id)
+            self._tell(port_id, now)
+        if all(ledger.settled for ledger in self.ledgers.values()) and self.fabric.vlans.rested():
+            again, admitted = self.fabric.retry_waiting()
+            self._wants(again)
+            self._await(admitted)
+        return installed
+
+    def _spare(self, bridge: Bridge, item: Item) -> bool:
+        """Must this item stay although it is not wanted? Yes, while we may not have heard of who wants it."""
+        if accepts_peer(item):
+            return not all(map(self.snapshots.settled, self.fabric.networks))
+        vlan = depends_on(item)
+        segment = self.fabric.vlans.segment(vlan) if vlan else None
+        if segment is None:
+            return False
+        if not self.snapshots.settled(segment.network_id):
+            return True
+        heard = self._endpoints_heard(segment.network_id)
+        return bridge is Bridge.TUNNEL and not tunnels_to(item) <= heard
+
+    def _endpoints_heard(self, network_id: NetworkId) -> set[TunnelEndpoint]:
+        """Return the endpoints of which the bus has said what they have in a network."""
+        heard = {claim.tunnel_ip for claim in self.fabric.remote(network_id)}
+        heard |= {self.hosts[host].tunnel_ip for host in self.snapshots.hosts(network_id) if host in self.hosts}
+        return {endpoint for endpoint in heard if endpoint is not None}

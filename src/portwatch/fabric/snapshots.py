@@ -1,0 +1,177 @@
+"""Is what we hold of a network all there is? Manifests against the claims that arrived.
+
+A broker replays retained messages in any order, may lose some, and does not say when it is done. A host's share of a
+network is complete when the claims that arrived since we subscribed match its manifest; a claim that the matching
+manifest does not count has ended. Nothing ends by mere absence.
+"""
+
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from typing import Final
+
+from portwatch.events import ClaimKey, Manifest, manifest_of
+from portwatch.model import Claim, HostName, NetworkId, PortId
+
+PATIENCE: Final = 5.0
+"""Seconds for which a mismatch is not called incomplete: the manifest follows its ports within one."""
+QUIET: Final = 2.0
+"""Seconds after the subscription before a network counts as settled. Our own share comes back to us, too, by the same
+way as the others'; on a broker that replays in order that alone would do, but the order is promised nowhere."""
+
+
+@dataclass(slots=True)
+class Share:
+    """One host's part of a network, as far as it has arrived."""
+
+    manifest: Manifest | None = None
+    fresh: dict[PortId, Claim] = field(default_factory=dict)
+    held: set[PortId] = field(default_factory=set)
+    complete: bool = False
+    mismatch_since: float | None = None
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """A network's shares. `since` is the time of the subscription's acknowledgement, None before."""
+
+    shares: dict[HostName, Share] = field(default_factory=dict)
+    since: float | None = None
+    settled: bool = False
+    """Was it complete once since we listen?"""
+
+
+class Snapshots:
+    """The snapshots of the networks that have a port here. Times are seconds of a clock that only goes forward."""
+
+    def __init__(self, here: HostName) -> None:
+        self._here = here
+        self._networks: dict[NetworkId, Snapshot] = {}
+
+    @property
+    def networks(self) -> AbstractSet[NetworkId]:
+        """The networks of interest."""
+        return self._networks.keys()
+
+    def listen(self, network_id: NetworkId) -> None:
+        """The network is of interest from now on."""
+        self._networks.setdefault(network_id, Snapshot())
+
+    def ignore(self, network_id: NetworkId) -> None:
+        """The network is of no interest any more."""
+        self._networks.pop(network_id, None)
+
+    def subscribed(self, network_id: NetworkId, now: float) -> None:
+        """A (new) subscription begins: everything retained comes (again); what was fresh is not any more."""
+        if (snapshot := self._networks.get(network_id)) is None:
+            return
+        snapshot.since = now
+        for share in snapshot.shares.values():
+            share.manifest, share.complete, share.mismatch_since = None, False, now
+            share.fresh.clear()
+
+    def arrived(self, claim: Claim, now: float) -> set[ClaimKey]:
+        """A claim arrived. Return the claims that have ended, as the manifest now proves."""
+        share = self._share(claim.port.network_id, claim.host)
+        if share is None:
+            return set()
+        if share.fresh.get(claim.port.port_id) == claim:
+            return set()  # said again: nothing changed
+        share.fresh[claim.port.port_id] = claim
+        share.held.add(claim.port.port_id)
+        return self._changed(claim.port.network_id, claim.host, share, now)
+
+    def ended(self, key: ClaimKey, now: float) -> set[ClaimKey]:
+        """A claim has ended by itself."""
+        network_id, host, port_id = key
+        share = self._share(network_id, host)
+        if share is None:
+            return set()
+        if share.fresh.pop(port_id, None) is None and port_id not in share.held:
+            return set()
+        share.held.discard(port_id)
+        if share.manifest is None and not share.held and network_id is not None:
+            del self._networks[network_id].shares[host]
+            return set()
+        return self._changed(network_id, host, share, now)
+
+    def stated(self, manifest: Manifest, now: float) -> set[ClaimKey]:
+        """A manifest arrived."""
+        share = self._share(manifest.network_id, manifest.host)
+        if share is None:
+            return set()
+        share.manifest = manifest
+        return self._judge(manifest.network_id, manifest.host, share, now)
+
+    def unstated(self, network_id: NetworkId, host: HostName) -> None:
+        """A manifest was cleared: that proves nothing, but nothing is proved any more."""
+        snapshot = self._networks.get(network_id)
+        share = snapshot.shares.get(host) if snapshot else None
+        if snapshot is None or share is None:
+            return
+        share.manifest, share.complete = None, False
+        if not share.held:
+            del snapshot.shares[host]
+
+    def settle(self, now: float) -> set[NetworkId]:
+        """Return the networks that have become complete since the last call: what they do not want may go."""
+        settled = {
+            network_id
+            for network_id, snapshot in self._networks.items()
+            if not snapshot.settled
+            and snapshot.since is not None
+            and now - snapshot.since >= QUIET
+            and self._here in snapshot.shares
+            and all(share.complete for share in snapshot.shares.values())
+        }
+        for network_id in settled:
+            self._networks[network_id].settled = True
+        return settled
+
+    def settled(self, network_id: NetworkId) -> bool:
+        """Was the network complete at some time since we listen?"""
+        return (snapshot := self._networks.get(network_id)) is not None and snapshot.settled
+
+    def hosts(self, network_id: NetworkId) -> Iterable[HostName]:
+        """Return the hosts that were heard of in a network."""
+        snapshot = self._networks.get(network_id)
+        return snapshot.shares.keys() if snapshot else ()
+
+    def incomplete(self, now: float) -> dict[NetworkId, tuple[HostName, ...]]:
+        """Return the networks in which a share has not matched for longer than `PATIENCE`, and whose it is."""
+        late = {
+            network_id: tuple(
+                host
+                for host, share in snapshot.shares.items()
+                if share.mismatch_since is not None and now - share.mismatch_since > PATIENCE
+            )
+            for network_id, snapshot in self._networks.items()
+        }
+        return {network_id: hosts for network_id, hosts in late.items() if hosts}
+
+    def _share(self, network_id: NetworkId | None, host: HostName) -> Share | None:
+        if network_id is None or (snapshot := self._networks.get(network_id)) is None:
+            return None
+        return snapshot.shares.setdefault(host, Share())
+
+    def _changed(self, network_id: NetworkId | None, host: HostName, share: Share, now: float) -> set[ClaimKey]:
+        if not share.complete and share.manifest is not None and len(share.fresh) == share.manifest.count:
+            return self._judge(network_id, host, share, now)
+        # The manifest follows within a second; until then the share counts as it did.
+        if share.mismatch_since is None:
+            share.mismatch_since = now
+        return set()
+
+    def _judge(self, network_id: NetworkId | None, host: HostName, share: Share, now: float) -> set[ClaimKey]:
+        assert network_id is not None
+        assert share.manifest is not None
+        found = manifest_of(network_id, host, share.manifest.session, share.fresh.values())
+        share.complete = (found.count, found.digest) == (share.manifest.count, share.manifest.digest)
+        if not share.complete:
+            if share.mismatch_since is None:
+                share.mismatch_since = now
+            return set()
+        share.mismatch_since = None
+        gone: set[ClaimKey] = {(network_id, host, port_id) for port_id in share.held - share.fresh.keys()}
+        share.held = set(share.fresh)
+        return gone

@@ -1,0 +1,135 @@
+"""An HTTP/1.1 server for given routes: GET and HEAD, whole answers and event streams.
+
+`async with Server(listen, routes):` and it serves; leaving the block ends every connection. A client can
+neither stop it nor take more than its `Limits`; a handler that fails is logged and answered with 500.
+"""
+
+import asyncio
+import inspect
+import os
+import socket
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from http import HTTPStatus
+from types import TracebackType
+from typing import Final, Self
+
+import structlog
+
+from portwatch.errors import PortwatchError
+from portwatch.http.connection import Connection, Limits
+from portwatch.http.messages import EventStream, Reply, Request, Response, address_text, close, failure
+
+Handler = Callable[[Request], Reply | Awaitable[Reply]]
+
+ANY: Final = "*"
+"""A route's last segment, when it takes whatever stands there: `request.segments[-1]`, decoded."""
+
+log = structlog.get_logger(__name__)
+
+
+class CannotListen(PortwatchError):
+    """The address cannot be had: another program has it, or it is none of this host. The operator decides."""
+
+    def __init__(self, listen: tuple[str, int], detail: str) -> None:
+        self.listen, self.detail = listen, detail
+        super().__init__(f"cannot listen on {address_text(listen)}: {detail}; choose another http.listen")
+
+
+class Server:
+    """Serves *routes* at *listen* while its `async with` block lasts."""
+
+    def __init__(self, listen: tuple[str, int], routes: Mapping[str, Handler], limits: Limits | None = None) -> None:
+        self._routes: dict[tuple[str, ...], Handler] = {}
+        for route, handler in routes.items():
+            if not route.startswith("/"):
+                raise ValueError(f"{route!r} is not a path")
+            self._routes[tuple(route[1:].split("/"))] = handler
+        self._listen, self._limits = listen, limits or Limits()
+        self._connections: dict[asyncio.Task[None], Connection] = {}
+        self._turned_away: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it really listens: with port 0 the system chose."""
+        if self._server is None:
+            raise RuntimeError("not listening")
+        host, port = self._server.sockets[0].getsockname()[:2]
+        return host, port
+
+    async def __aenter__(self) -> Self:
+        host, port = self._listen
+        try:
+            if host == "::":  # for people that means all addresses, as it does for Prometheus and OVS
+                both = socket.create_server((host, port), family=socket.AF_INET6, dualstack_ipv6=True)
+                self._server = await asyncio.start_server(self._accept, sock=both, limit=self._limits.head_bytes)
+            else:
+                self._server = await asyncio.start_server(self._accept, host, port, limit=self._limits.head_bytes)
+        except OSError as error:
+            # asyncio puts the address into strerror once more; name resolution has its own, negative numbers
+            number = error.errno or 0
+            detail = os.strerror(number) if number > 0 else error.strerror or error
+            raise CannotListen(self._listen, str(detail)) from error
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._server is None:
+            return
+        self._server.close()
+        while tasks := {*self._connections, *self._turned_away}:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        await self._server.wait_closed()
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = Connection(reader, writer, self._answer, self._limits)
+        if len(self._connections) < self._limits.connections:
+            task = asyncio.create_task(_guarded(connection.serve()), name="http: connection")
+            self._connections[task] = connection
+            task.add_done_callback(self._connections.pop)
+        elif len(self._turned_away) < self._limits.connections:
+            task = asyncio.create_task(_guarded(connection.turn_away()), name="http: no room")
+            self._turned_away.add(task)
+            task.add_done_callback(self._turned_away.discard)
+        else:
+            writer.transport.abort()
+
+    async def _answer(self, request: Request) -> Reply:
+        """Return what the request's handler says, or why there is no answer."""
+        handler = self._handler(request.segments)
+        if handler is None:
+            return failure(HTTPStatus.NOT_FOUND, "there is nothing of this name")
+        try:
+            async with asyncio.timeout(self._limits.answer_seconds):
+                reply = handler(request)
+                if inspect.isawaitable(reply):
+                    reply = await reply
+            if not isinstance(reply, Response | EventStream):
+                raise TypeError(f"{reply!r} is not a reply")
+        except Exception:
+            log.exception("request failed", path=request.path)
+            return failure(HTTPStatus.INTERNAL_SERVER_ERROR, "this failed here; the agent's log says how")
+        if isinstance(reply, EventStream) and self._streams() >= self._limits.streams:
+            await close(reply.events)
+            return failure(HTTPStatus.SERVICE_UNAVAILABLE, "too many event streams")
+        return reply
+
+    def _handler(self, segments: tuple[str, ...]) -> Handler | None:
+        handler = self._routes.get(segments)
+        if handler is None and segments[-1]:
+            handler = self._routes.get((*segments[:-1], ANY))
+        return handler
+
+    def _streams(self) -> int:
+        return sum(connection.streaming for connection in self._connections.values())
+
+
+async def _guarded(serving: Coroutine[None, None, None]) -> None:
+    """Let no connection's fault be the agent's."""
+    try:
+        await serving
+    except Exception:
+        log.exception("connection failed")

@@ -1,0 +1,228 @@
+"""Match, Action, Flow, Group: values, and their text in the switch's own dialect.
+
+A field or an action is made by a constructor from a typed value, spelt as Open vSwitch prints it in a dump (OpenFlow
+1.5, `--no-names`; ovs-fields(7), ovs-actions(7)), so that what is sent and what is read back are equal. There is no
+other way to make one but `parse`, which reads what the switch itself printed.
+"""
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from typing import Final, NamedTuple, NewType
+
+from portwatch.model import LocalVlan, Mac, OfPort, TunnelEndpoint, Vni
+
+Field = NewType("Field", str)
+"""One field of a match, as `dl_vlan=5`."""
+Action = NewType("Action", str)
+"""One action or instruction, as `output:5`."""
+
+# The order in which the switch prints the fields that we use (lib/match.c).
+_PRINTED: Final = {
+    name: place
+    for place, name in enumerate(
+        (
+            *(
+                "arp",
+                "icmp6",
+                "tun_id",
+                "tun_src",
+                "tun_ipv6_src",
+                "in_port",
+                "vlan_tci",
+                "dl_vlan",
+                "dl_src",
+                "dl_dst",
+            ),
+            *("arp_spa", "arp_tpa", "arp_op", "arp_sha", "icmp_type", "nd_target"),
+        )
+    )
+}
+
+VLAN_PRESENT: Final = 0x1000
+"""OpenFlow's OFPVID_PRESENT: set in `vlan_vid` for a tagged packet."""
+
+
+class FlowKey(NamedTuple):
+    """What makes two flows the same flow: the later replaces the earlier (OpenFlow 1.5.1, 6.4)."""
+
+    table: int
+    priority: int
+    match: tuple[Field, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """A flow of one bridge. Make it with `flow()`, which puts the match in the switch's order."""
+
+    cookie: int
+    key: FlowKey
+    actions: tuple[Action, ...]
+
+    @property
+    def table(self) -> int:
+        return self.key.table
+
+    def text(self) -> str:
+        """Return the flow as ovs-ofctl(8) reads it."""
+        return f"cookie={self.cookie:#x},{match_text(self.key)},actions={','.join(self.actions)}"
+
+
+class GroupKey(NamedTuple):
+    """What makes two groups the same group."""
+
+    group_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """One member of a group."""
+
+    bucket_id: int
+    actions: tuple[Action, ...]
+
+    def text(self) -> str:
+        return f"bucket=bucket_id:{self.bucket_id},actions={','.join(self.actions)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A group of type `all`: every bucket gets a copy. Make it with `group()`, which orders the buckets."""
+
+    key: GroupKey
+    buckets: tuple[Bucket, ...]
+
+    def text(self) -> str:
+        """Return the group as ovs-ofctl(8) reads it."""
+        return ",".join((f"group_id={self.key.group_id}", "type=all", *(bucket.text() for bucket in self.buckets)))
+
+
+Item = Flow | Group
+ItemKey = FlowKey | GroupKey
+
+
+def flow(cookie: int, table: int, priority: int, match: tuple[Field, ...], actions: tuple[Action, ...]) -> Flow:
+    """Make a flow; no actions means drop."""
+    return Flow(cookie, FlowKey(table, priority, in_printed_order(match)), actions or (DROP,))
+
+
+def group(group_id: int, buckets: tuple[Bucket, ...]) -> Group:
+    """Make a group of type `all`."""
+    return Group(GroupKey(group_id), tuple(sorted(buckets, key=lambda bucket: bucket.bucket_id)))
+
+
+def in_printed_order(match: tuple[Field, ...]) -> tuple[Field, ...]:
+    """Return the fields in the order in which the switch prints them."""
+    return tuple(sorted(match, key=lambda field: _PRINTED.get(field.partition("=")[0], len(_PRINTED))))
+
+
+def match_text(key: FlowKey) -> str:
+    """Return table, priority and match as ovs-ofctl reads them."""
+    return ",".join((f"table={key.table}", f"priority={key.priority}", *key.match))
+
+
+# --- fields ------------------------------------------------------------------------------------------------------
+
+ARP: Final = Field("arp")
+ARP_REQUEST: Final = Field("arp_op=1")
+BROADCAST: Final = Field("dl_dst=ff:ff:ff:ff:ff:ff")
+ICMP6: Final = Field("icmp6")
+MULTICAST: Final = Field("dl_dst=01:00:00:00:00:00/01:00:00:00:00:00")
+NEIGHBOR_SOLICITATION: Final = Field("icmp_type=135")
+UNICAST: Final = Field("dl_dst=00:00:00:00:00:00/01:00:00:00:00:00")
+UNTAGGED: Final = Field("vlan_tci=0x0000/0x1fff")
+
+
+def in_port(port: OfPort) -> Field:
+    return Field(f"in_port={port:d}")
+
+
+def dl_vlan(vlan: LocalVlan) -> Field:
+    return Field(f"dl_vlan={vlan:d}")
+
+
+def learned_vlan(vlan: LocalVlan) -> Field:
+    """Return the field by which a learned flow matches a VLAN: `learn` copies the id, and not that there is a tag."""
+    return Field(f"vlan_tci={vlan:#06x}/0x0fff")
+
+
+def dl_dst(mac: Mac) -> Field:
+    return Field(f"dl_dst={mac}")
+
+
+def tun_id(vni: Vni) -> Field:
+    return Field(f"tun_id={vni:#x}")
+
+
+def tun_src(endpoint: TunnelEndpoint) -> Field:
+    return Field(f"tun_src={endpoint}" if isinstance(endpoint, IPv4Address) else f"tun_ipv6_src={endpoint}")
+
+
+def arp_spa(address: IPv4Address) -> Field:
+    return Field(f"arp_spa={address}")
+
+
+def arp_tpa(address: IPv4Address) -> Field:
+    return Field(f"arp_tpa={address}")
+
+
+# --- actions -----------------------------------------------------------------------------------------------------
+
+DROP: Final = Action("drop")
+IN_PORT: Final = Action("IN_PORT")
+POP_VLAN: Final = Action("pop_vlan")
+PUSH_VLAN: Final = Action("push_vlan:0x8100")
+
+# The answer to an ARP request, out of the request (RFC 826): all but who answers.
+ARP_REPLY: Final = (
+    Action("move:NXM_OF_ETH_SRC[]->NXM_OF_ETH_DST[]"),
+    Action("set_field:2->arp_op"),
+    Action("move:NXM_NX_ARP_SHA[]->NXM_NX_ARP_THA[]"),
+    Action("move:NXM_OF_ARP_SPA[]->NXM_OF_ARP_TPA[]"),
+)
+
+
+def output(port: OfPort) -> Action:
+    return Action(f"output:{port:d}")
+
+
+def goto_table(table: int) -> Action:
+    return Action(f"goto_table:{table:d}")
+
+
+def to_group(group_id: int) -> Action:
+    return Action(f"group:{group_id:d}")
+
+
+def set_vlan_vid(vlan: LocalVlan) -> Action:
+    return Action(f"set_field:{VLAN_PRESENT + vlan:d}->vlan_vid")
+
+
+def set_tun_id(vni: Vni) -> Action:
+    return Action(f"set_field:{vni:#x}->tun_id")
+
+
+def set_tun_dst(endpoint: TunnelEndpoint) -> Action:
+    return Action(f"set_field:{endpoint}->{'tun_dst' if isinstance(endpoint, IPv4Address) else 'tun_ipv6_dst'}")
+
+
+def set_eth_src(mac: Mac) -> Action:
+    return Action(f"set_field:{mac}->eth_src")
+
+
+def set_arp_sender(mac: Mac, address: IPv4Address) -> tuple[Action, Action]:
+    return Action(f"set_field:{mac}->arp_sha"), Action(f"set_field:{address}->arp_spa")
+
+
+def learn_tunnel_source(table: int, priority: int, cookie: int, hard_timeout: int, ip_version: int) -> Action:
+    """Learn, from a frame of local VLAN V that came in by tunnel, where its source is reached.
+
+    Writes into *table*: (V, the frame's source MAC) → untag, the same tunnel key, back to the same tunnel endpoint.
+    *hard_timeout* is in seconds. ovs-actions(7), "learn".
+    """
+    family = f"IPV{ip_version:d}"
+    return Action(
+        f"learn(table={table:d},hard_timeout={hard_timeout:d},priority={priority:d},cookie={cookie:#x},"
+        "NXM_OF_VLAN_TCI[0..11],NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[],load:0->NXM_OF_VLAN_TCI[],"
+        f"load:NXM_NX_TUN_ID[]->NXM_NX_TUN_ID[],load:NXM_NX_TUN_{family}_SRC[]->NXM_NX_TUN_{family}_DST[],"
+        "output:OXM_OF_IN_PORT[])"
+    )

@@ -1,0 +1,191 @@
+"""What is wanted, what is installed, what is owed: one bridge's account, kept in step with a real switch.
+
+Quiet: it decides and remembers; the programmer commits. `want` → `take` → commit → `committed` or `failed`; after
+silence or a restart of the switch, `read_back`.
+"""
+
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass
+
+from portwatch.openflow.bundle import Bundle, Mod, Ownership, Purge, diff
+from portwatch.openflow.flow import Flow, FlowKey, Group, GroupKey, Item, ItemKey
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """How far the switch was from what we thought it held, at a read-back."""
+
+    missing: int
+    changed: int
+    unknown: int
+
+    @property
+    def total(self) -> int:
+        return self.missing + self.changed + self.unknown
+
+
+class Ledger:
+    """The account of one bridge. Every item wanted has one owner, so that whoever wanted it can stop wanting it."""
+
+    def __init__(
+        self,
+        own: Ownership,
+        farewell: Callable[[Flow], tuple[Purge, ...]] = lambda flow: (),
+        spare: Callable[[Item], bool] = lambda item: False,
+    ) -> None:
+        """*farewell* says what is purged with a flow that goes; *spare* which unwanted items must not go yet."""
+        self.own = own
+        self.wanted: dict[ItemKey, Item] = {}
+        self.installed: dict[ItemKey, Item] = {}
+        self.refused: dict[ItemKey, tuple[Item | None, str]] = {}
+        self.known = False
+        """Do we know what the switch holds? Not before the first `read_back`, and not when it was `lost`."""
+        self._farewell = farewell
+        self._spare = spare
+        self._owner: dict[ItemKey, Hashable] = {}
+        self._by_owner: dict[Hashable, tuple[ItemKey, ...]] = {}
+        self._owed: set[ItemKey] = set()
+        self._fresh = True
+        self._inherited: set[ItemKey] = set()
+        self._spared: set[ItemKey] = set()
+        self._in_flight: dict[ItemKey, Item | None] = {}
+
+    def want(self, owner: Hashable, items: Iterable[Item]) -> bool:
+        """Record that *owner* wants exactly *items*; True when this changes anything."""
+        changed = False
+        after = {item.key: item for item in items}
+        for key in self._by_owner.pop(owner, ()):
+            if key not in after and self._owner.get(key) == owner:
+                del self._owner[key], self.wanted[key]
+                self._owed.add(key)
+                changed = True
+        for key, item in after.items():
+            self._owner[key] = owner
+            if isinstance(item, Flow):
+                self._inherited.discard(key)
+            if self.wanted.get(key) != item:
+                self.wanted[key] = item
+                self._owed.add(key)
+                self.refused.pop(key, None)
+                changed = True
+        if after:
+            self._by_owner[owner] = tuple(after)
+        return changed
+
+    @property
+    def owes(self) -> bool:
+        """Is there anything to take?"""
+        return bool(self._owed)
+
+    @property
+    def settled(self) -> bool:
+        """Does the switch hold all that is wanted, as far as we know? Spared and refused items aside."""
+        return self.known and not self._owed and not self._in_flight
+
+    def lost(self) -> None:
+        """The switch is gone, or a commit has had no answer: what it holds is to be read back."""
+        self.failed()
+        self.known = False
+
+    def take(self) -> Bundle:
+        """Return what is owed as one bundle, and hold it as being in flight until `committed` or `failed`."""
+        assert not self._in_flight, "one bundle a bridge at a time"
+        before: dict[ItemKey, Item] = {}
+        after: dict[ItemKey, Item] = {}
+        for key in self._owed:
+            have, want = self.installed.get(key), self.wanted.get(key)
+            if key in self.refused and self.refused[key][0] == want:
+                continue
+            if have is not None and have != want and key in self._inherited and self._spare(have):
+                kept = _kept(have, want)
+                if kept != want:
+                    self._spared.add(key)
+                want = kept
+            if have is not None:
+                before[key] = have
+            if want is not None:
+                after[key] = want
+            if have != want:
+                self._in_flight[key] = want
+        self._owed.clear()
+        leaving = {key: self._farewell(item) for key, item in before.items() if isinstance(item, Flow)}
+        purges: Mapping[FlowKey, tuple[Purge, ...]] = {key: gone for key, gone in leaving.items() if gone}  # type: ignore[misc]
+        return diff(before, after, self.own, purges)
+
+    def committed(self) -> None:
+        """What was taken now stands in the switch."""
+        for key, item in self._in_flight.items():
+            if item is None:
+                self.installed.pop(key, None)
+            else:
+                self.installed[key] = item
+        self._in_flight.clear()
+
+    def failed(self) -> None:
+        """Nothing of what was taken was applied: it is owed again."""
+        self._owed.update(self._in_flight)
+        self._in_flight.clear()
+
+    def refuse(self, mod: Mod, reason: str) -> None:
+        """Set the item of *mod* aside: the switch does not take it. It is tried again when it is wanted otherwise."""
+        self.refused[mod.key] = (self.wanted.get(mod.key), reason)
+
+    def retry_refused(self) -> None:
+        """Owe again what was set aside."""
+        self._owed.update(self.refused)
+        self.refused.clear()
+
+    def reconsider(self) -> None:
+        """Owe again what was spared: the reason to spare it may be gone."""
+        self._owed |= self._spared
+        self._spared.clear()
+        self._inherited = {
+            key for key in self._inherited if (have := self.installed.get(key)) is not None and self._spare(have)
+        }
+
+    def refusal(self, owner: Hashable) -> str | None:
+        """Return why the switch did not take something that *owner* wants."""
+        if not self.refused:
+            return None
+        return next((self.refused[key][1] for key in self._by_owner.get(owner, ()) if key in self.refused), None)
+
+    @property
+    def spared(self) -> list[Item]:
+        """The items that stay although they are not wanted as they are."""
+        return [
+            have
+            for key in self._spared
+            if (have := self.installed.get(key)) is not None and have != self.wanted.get(key)
+        ]
+
+    def read_back(self, items: Iterable[Item]) -> Drift:
+        """Take *items* as what the switch holds of ours; what differs from the wanted is owed."""
+        assert not self._in_flight, "no reading while a bundle is in flight"
+        real = {item.key: item for item in items}
+        thought = self.installed
+        drift = Drift(
+            missing=sum(key not in real for key in thought),
+            changed=sum(key in thought and thought[key] != item for key, item in real.items()),
+            unknown=sum(key not in thought for key in real),
+        )
+        if self._fresh:
+            # Left by the process before us: what we do not want of it we may want as soon as we have heard all.
+            self._inherited = {key for key in real if isinstance(key, GroupKey) or key not in self.wanted}
+            self._fresh = False
+        self._inherited &= real.keys()
+        self.installed = real
+        self.known = True
+        self._spared.clear()
+        self._owed = {key for key in real.keys() | self.wanted.keys() if real.get(key) != self.wanted.get(key)}
+        return drift
+
+
+def _kept(have: Item, want: Item | None) -> Item | None:
+    """Return what may stand while *have* must not go: the new one, and for a group the old members besides."""
+    if want is None:
+        return have
+    if isinstance(have, Group) and isinstance(want, Group):
+        named = {bucket.bucket_id for bucket in want.buckets}
+        stay = tuple(bucket for bucket in have.buckets if bucket.bucket_id not in named)
+        return Group(want.key, tuple(sorted((*want.buckets, *stay), key=lambda bucket: bucket.bucket_id)))
+    return want

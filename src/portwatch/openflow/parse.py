@@ -1,0 +1,93 @@
+"""Dump text to Flow and Group: the way back from the switch, for resync.
+
+Reads what `ovs-ofctl --no-names -O OpenFlow15 dump-flows --no-stats` and `dump-groups` print. A line that cannot be
+read is a ValueError that holds the line: the dialect has changed, and guessing would delete what should stay.
+"""
+
+from collections.abc import Iterator
+
+from portwatch.openflow.flow import Action, Bucket, Field, Flow, FlowKey, Group, GroupKey, in_printed_order
+
+DEFAULT_PRIORITY = 32768
+_OWN_WORDS = (
+    "idle_timeout",
+    "hard_timeout",
+    "importance",
+    "send_flow_rem",
+    "no_packet_counts",
+    "no_byte_counts",
+)
+
+
+def flows(dump: str) -> Iterator[Flow]:
+    """Yield the flows of a `dump-flows`."""
+    for line in dump.splitlines():
+        if "actions=" in line:
+            yield flow(line)
+
+
+def flow(line: str) -> Flow:
+    """Read one flow as the switch prints it, or as `Flow.text` writes it."""
+    head, found, tail = line.partition("actions=")
+    if not found:
+        raise ValueError(f"no flow in {line!r}")
+    cookie, table, priority = 0, 0, DEFAULT_PRIORITY
+    match: list[Field] = []
+    timed: list[Action] = []
+    for word in head.replace(" ", ",").split(","):
+        name, _, value = word.partition("=")
+        if not word:
+            continue
+        if name == "cookie":
+            cookie = int(value, 16)
+        elif name == "table":
+            table = int(value)
+        elif name == "priority":
+            priority = int(value)
+        elif name in _OWN_WORDS:
+            # We make none of these: kept among the actions, so that such a flow never equals one of ours.
+            timed.append(Action(word))
+        else:
+            match.append(Field(word))
+    actions = (*timed, *map(Action, _split(tail.strip())))
+    return Flow(cookie, FlowKey(table, priority, in_printed_order(tuple(match))), actions)
+
+
+def groups(dump: str) -> Iterator[Group]:
+    """Yield the groups of a `dump-groups`."""
+    for line in dump.splitlines():
+        if line.lstrip().startswith("group_id="):
+            yield group(line)
+
+
+def group(line: str) -> Group:
+    """Read one group as the switch prints it, or as `Group.text` writes it."""
+    head, *parts = line.strip().split(",bucket=")
+    properties = dict(word.partition("=")[::2] for word in head.split(","))
+    if "group_id" not in properties:
+        raise ValueError(f"no group in {line!r}")
+    buckets = []
+    for part in parts:
+        name, _, actions = part.partition(",actions=")
+        label, _, number = name.partition(":")
+        if label != "bucket_id":
+            raise ValueError(f"no bucket id in {line!r}")
+        buckets.append(Bucket(int(number), tuple(map(Action, _split(actions)))))
+    if properties.get("type") != "all":
+        # Not of our making; a bucket that no group of ours has makes it differ from each of them.
+        buckets.append(Bucket(-1, (Action(f"type={properties.get('type')}"),)))
+    return Group(GroupKey(int(properties["group_id"])), tuple(sorted(buckets, key=lambda bucket: bucket.bucket_id)))
+
+
+def _split(text: str) -> Iterator[str]:
+    """Split at the commas outside of parentheses: `learn(a,b),output:1` is two actions."""
+    depth = start = 0
+    for place, letter in enumerate(text):
+        if letter == "(":
+            depth += 1
+        elif letter == ")":
+            depth -= 1
+        elif letter == "," and depth == 0:
+            yield text[start:place]
+            start = place + 1
+    yield text[start:]

@@ -1,0 +1,231 @@
+"""The rows of this host, joined: which ports are plugged in here, and the switch's own ports. Pure.
+
+Feed it changed rows, and it tells which ports are otherwise now. A whole picture is compared with the one before, for
+across a reconnect nobody says what has gone. One changed row costs what hangs on it.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+from uuid import UUID
+
+from portwatch.fabric.fabric import SwitchPorts
+from portwatch.model import TUNNEL_TYPES, NetworkType, OfPort, Plug, PortId
+from portwatch.ovsdb.changes import RowChange
+from portwatch.ovsdb.rows import BridgeRow, InterfaceRow, PortRow, Unfit, plug
+
+PATCH_TO_TUNNEL: Final = "patch-tun"
+PATCH_TO_INTEGRATION: Final = "patch-int"
+TUNNEL_PORTS: Final[Mapping[NetworkType, str]] = {kind: f"pw-{kind}" for kind in sorted(TUNNEL_TYPES)}
+"""Names of our own ports; Neutron's for the patch ports, which operators know."""
+
+OFPORT_PATIENCE: Final = 10.0
+"""Seconds for which a wired port whose ofport is unset stays wired: the column is ephemeral, and empty for a moment
+after ovsdb-server restarts."""
+
+
+@dataclass(slots=True)
+class PictureChange:
+    """What is otherwise now. A plug of None: the port has gone."""
+
+    plugs: dict[PortId, Plug | None] = field(default_factory=dict)
+    switch: bool = False
+    """Did a bridge, or one of the switch's own ports, change?"""
+
+    def __bool__(self) -> bool:
+        return bool(self.plugs) or self.switch
+
+
+class Picture:
+    """The host's rows and what they amount to. `clock` values are seconds of a clock that only goes forward."""
+
+    def __init__(self, integration: str, tunnel: str) -> None:
+        self.integration, self.tunnel = integration, tunnel
+        self.plugs: dict[PortId, Plug] = {}
+        self.unfit: dict[UUID, Unfit] = {}
+        self.switch_ports = SwitchPorts()
+        self.hostname: str | None = None
+        self.capabilities: Mapping[str, str] = {}
+        self._interfaces: dict[UUID, InterfaceRow] = {}
+        self._ports: dict[UUID, PortRow] = {}
+        self._bridges: dict[UUID, BridgeRow] = {}
+        self._port_of: dict[UUID, UUID] = {}
+        self._bridge_of: dict[UUID, UUID] = {}
+        self._claimed: dict[UUID, PortId] = {}
+        """Interface → the port id that it gives now."""
+        self._places: dict[PortId, dict[UUID, Plug]] = {}
+        """Port id → the interfaces that give it; the first one counts."""
+        self._own: set[UUID] = set()
+        self._unset: dict[UUID, float] = {}
+        """Interfaces of wired ports whose ofport is unset, since when."""
+
+    def bridge(self, name: str) -> BridgeRow | None:
+        """Return the row of a bridge."""
+        return next((row for row in self._bridges.values() if row.name == name), None)
+
+    def port_row(self, port_id: PortId) -> UUID | None:
+        """Return the Port row of a port that is plugged in."""
+        places = self._places.get(port_id)
+        return self._port_of.get(next(iter(places))) if places else None
+
+    def interface(self, port_id: PortId) -> InterfaceRow | None:
+        """Return the Interface row of a port that is plugged in."""
+        places = self._places.get(port_id)
+        return self._interfaces.get(next(iter(places))) if places else None
+
+    def apply(self, rows: Iterable[RowChange], clock: float, *, whole: bool = False) -> PictureChange:
+        """Take in changed rows; with *whole*, they are all there are."""
+        affected: set[UUID] = set()
+        switch = whole
+        if whole:
+            affected |= self._interfaces.keys()
+            for table in (self._interfaces, self._ports, self._bridges, self._port_of, self._bridge_of):
+                table.clear()
+        for row in rows:
+            match row.table:
+                case "Interface":
+                    self._take_interface(row)
+                    affected.add(row.uuid)
+                case "Port":
+                    affected |= self._take_port(row)
+                case "Bridge":
+                    before = self._bridges.get(row.uuid)
+                    affected |= self._take_bridge(row)
+                    switch |= before is None or row.columns is None or _differ(before, self._bridges[row.uuid])
+                case "Open_vSwitch" if row.columns is not None:
+                    self.hostname = row.columns["external_ids"].get("hostname")  # type: ignore[attr-defined]
+                case "Datapath" if row.columns is not None:
+                    self.capabilities = row.columns["capabilities"]  # type: ignore[assignment]
+        change = PictureChange()
+        for uuid in affected:
+            self._read(uuid, clock, change)
+        if switch or any(uuid in self._own or self._is_own(uuid) for uuid in affected):
+            ports = self._own_ports()
+            switch |= ports != self.switch_ports
+            self.switch_ports = ports
+        change.switch = switch
+        return change
+
+    def expire(self, clock: float) -> PictureChange:
+        """Let go of the ports whose ofport has been unset for too long."""
+        change = PictureChange()
+        for uuid in [uuid for uuid, since in self._unset.items() if clock - since >= OFPORT_PATIENCE]:
+            self._read(uuid, clock, change)
+        return change
+
+    @property
+    def expires(self) -> float | None:
+        """When to call `expire`."""
+        return min(self._unset.values()) + OFPORT_PATIENCE if self._unset else None
+
+    # --- within --------------------------------------------------------------------------------------------------
+
+    def _take_interface(self, row: RowChange) -> None:
+        if row.columns is None:
+            self._interfaces.pop(row.uuid, None)
+        else:
+            self._interfaces[row.uuid] = InterfaceRow.of(row.uuid, row.columns)
+
+    def _take_port(self, row: RowChange) -> set[UUID]:
+        before = self._ports.pop(row.uuid, None)
+        old = before.interfaces if before else frozenset()
+        for interface in old:
+            if self._port_of.get(interface) == row.uuid:
+                del self._port_of[interface]
+        new: frozenset[UUID] = frozenset()
+        if row.columns is not None:
+            after = self._ports[row.uuid] = PortRow.of(row.uuid, row.columns)
+            new = after.interfaces
+            self._port_of.update(dict.fromkeys(new, row.uuid))
+        return set(old | new)
+
+    def _take_bridge(self, row: RowChange) -> set[UUID]:
+        before = self._bridges.pop(row.uuid, None)
+        old = before.ports if before else frozenset()
+        new: frozenset[UUID] = frozenset()
+        if row.columns is not None:
+            after = self._bridges[row.uuid] = BridgeRow.of(row.uuid, row.columns)
+            new = after.ports
+        changed = old ^ new
+        for port in old - new:
+            if self._bridge_of.get(port) == row.uuid:
+                del self._bridge_of[port]
+        self._bridge_of.update(dict.fromkeys(new - old, row.uuid))
+        return {interface for port in changed if port in self._ports for interface in self._ports[port].interfaces}
+
+    def _read(self, uuid: UUID, clock: float, change: PictureChange) -> None:
+        """Look at an interface anew."""
+        now = self._plug(uuid, clock)
+        before = self._claimed.pop(uuid, None)
+        self.unfit.pop(uuid, None)
+        if isinstance(now, Unfit):
+            self.unfit[uuid] = now
+            now = None
+        if now is not None:
+            # A dict keeps its order: the interface that had the port keeps it, as long as it is there.
+            self._places.setdefault(now.port.port_id, {})[uuid] = now
+            self._claimed[uuid] = now.port.port_id
+        if before is not None and (now is None or before != now.port.port_id):
+            self._places[before].pop(uuid, None)
+            self._compare(before, change)
+        if now is not None:
+            self._compare(now.port.port_id, change)
+
+    def _plug(self, uuid: UUID, clock: float) -> Plug | Unfit | None:
+        interface, port = self._interfaces.get(uuid), self._ports.get(self._port_of.get(uuid, uuid))
+        bridge = self._bridges.get(self._bridge_of.get(port.uuid, port.uuid)) if port else None
+        since = self._unset.pop(uuid, clock)
+        if interface is None or port is None or bridge is None or bridge.name != self.integration:
+            return None
+        if interface.ofport is None and (held := self._held(uuid)) is not None and clock - since < OFPORT_PATIENCE:
+            self._unset[uuid] = since
+            numbered = InterfaceRow(uuid, interface.name, interface.type, held.ofport, interface.external_ids)
+            return plug(numbered, port)
+        return plug(interface, port)
+
+    def _held(self, uuid: UUID) -> Plug | None:
+        port_id = self._claimed.get(uuid)
+        return self._places[port_id].get(uuid) if port_id else None
+
+    def _compare(self, port_id: PortId, change: PictureChange) -> None:
+        places = self._places.get(port_id)
+        now = next(iter(places.values())) if places else None
+        if not places:
+            self._places.pop(port_id, None)
+        if now == self.plugs.get(port_id):
+            return
+        change.plugs[port_id] = now
+        if now is None:
+            del self.plugs[port_id]
+        else:
+            self.plugs[port_id] = now
+
+    def _is_own(self, uuid: UUID) -> bool:
+        row = self._interfaces.get(uuid)
+        return row is not None and row.name in _OWN_NAMES
+
+    def _own_ports(self) -> SwitchPorts:
+        numbers: dict[tuple[str, str], OfPort] = {}
+        self._own = set()
+        for bridge in (self.bridge(self.integration), self.bridge(self.tunnel)):
+            for uuid in bridge.ports if bridge else ():
+                port = self._ports.get(uuid)
+                for interface in port.interfaces if port and port.name in _OWN_NAMES else ():
+                    self._own.add(interface)
+                    row = self._interfaces.get(interface)
+                    if bridge and row and OfPort.LOWEST <= (row.ofport or 0) <= OfPort.HIGHEST:
+                        numbers[bridge.name, row.name] = OfPort(row.ofport or 0)
+        tunnels = ((kind, numbers.get((self.tunnel, name))) for kind, name in TUNNEL_PORTS.items())
+        return SwitchPorts(
+            numbers.get((self.integration, PATCH_TO_TUNNEL)),
+            numbers.get((self.tunnel, PATCH_TO_INTEGRATION)),
+            tuple((kind, number) for kind, number in tunnels if number is not None),
+        )
+
+
+_OWN_NAMES: Final = frozenset({PATCH_TO_TUNNEL, PATCH_TO_INTEGRATION, *TUNNEL_PORTS.values()})
+
+
+def _differ(before: BridgeRow, after: BridgeRow) -> bool:
+    """Is anything of the bridge otherwise, but for its ports?"""
+    return replace(before, ports=after.ports) != after

@@ -1,0 +1,286 @@
+"""The composition root: builds the parts, runs them as named tasks of one group, and ends with a signal.
+
+A task that returns or fails ends the process; whoever supervises it starts it again, and the start is a resync.
+"""
+
+import asyncio
+import json
+import logging
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Coroutine
+from contextlib import AsyncExitStack
+from typing import Any
+from uuid import uuid4
+
+import structlog
+
+from portwatch import __version__, views, wire
+from portwatch.agent import Agent
+from portwatch.bus.connection import Broker
+from portwatch.bus.memory import MemoryBroker
+from portwatch.bus.mqtt import MqttBroker, MqttSettings
+from portwatch.config import Config, Loaded, MemoryBus, OvsdbSocket
+from portwatch.errors import ConfigurationError, OvsdbError
+from portwatch.fabric.announcer import Identity
+from portwatch.http.messages import Event, EventStream, Response, failure, json_response
+from portwatch.http.server import Handler, Server
+from portwatch.metrics import Metrics
+from portwatch.model import HostName
+from portwatch.ovsdb import bridges
+from portwatch.ovsdb.database import Database
+from portwatch.ovsdb.idl import Tls
+from portwatch.ovsdb.picture import Picture
+from portwatch.ovsdb.rows import TABLES
+from portwatch.ovsdb.watcher import watch
+from portwatch.switch.ofctl import OfCtl
+
+GOODBYE_SECONDS = 2.0
+"""How long the last words to the bus may take."""
+BRIDGES_RETRY = 1.0
+"""Seconds between attempts to make the bridges while OVSDB or vswitchd is not there."""
+
+log = structlog.get_logger()
+
+
+class Sidecar:
+    """One `portwatch run`."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        self.config: Config = loaded.config
+        names = (self.config.bridges.integration, self.config.bridges.tunnel)
+        self.metrics = Metrics(__version__, bridges=names, reasons=wire.REASONS)
+        self.picture = Picture(*names)
+        self.agent: Agent | None = None
+        self._bridges_trouble: str | None = "not made yet"
+        self._look_at_bridges = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._connections: dict[str, int] = {}
+
+    async def run(self) -> None:
+        """Run until SIGTERM or SIGINT."""
+        config = self.config
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        log.info("portwatch starts", version=__version__, ovsdb=str(config.ovsdb.remote), bus=str(config.bus.url))
+        async with AsyncExitStack() as stack:
+            if config.http.listen is not None:
+                await stack.enter_async_context(Server(config.http.listen, self._routes()))
+            self._database = await stack.enter_async_context(
+                Database(str(config.ovsdb.remote), TABLES, tls=_tls(config))
+            )
+            self._ofctl = await stack.enter_async_context(OfCtl(config.openflow.rundir))
+            await self._until_stopped(self._work())
+        log.info("portwatch stops")
+
+    async def _work(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            self._start("ovsdb link", self._count_connections())
+            self._start("ovsdb", self._watch())
+            self._start("bridges", self._keep_bridges())
+
+    async def _until_stopped(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run *work* until it fails or the signal comes; then say goodbye to the bus, within its time."""
+        running = asyncio.create_task(work, name="work")
+        stopping = asyncio.create_task(self._stop.wait(), name="signals")
+        try:
+            await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not running.done() and self.agent is not None:
+                self.agent.link.stop()
+                await asyncio.wait({self._bus_task}, timeout=GOODBYE_SECONDS)
+        finally:
+            stopping.cancel()
+            running.cancel()
+            await asyncio.wait({running})
+        if not running.cancelled() and (error := running.exception()) is not None:
+            raise error
+
+    def _start(self, name: str, work: Awaitable[None]) -> asyncio.Task[None]:
+        return self._tasks.create_task(self._forever(name, work), name=name)
+
+    async def _forever(self, name: str, work: Awaitable[None]) -> None:
+        """Guard an eternal task: that it returns is a fault, unless we are stopping."""
+        await work
+        if not self._stop.is_set():
+            raise RuntimeError(f"the task {name!r} has ended by itself")
+
+    # --- tasks ---------------------------------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        """Follow OVSDB; the first picture makes the agent."""
+        async for change in watch(aiter(self._database), self.picture, time.monotonic):
+            if self.agent is None:
+                self.agent = self._make_agent()
+            self.agent.plugged(change)
+            if change.switch:
+                self._look_at_bridges.set()
+                for programmer in self.agent.programmers.values():
+                    programmer.kick()
+
+    def _make_agent(self) -> Agent:
+        config = self.config
+        host = config.host or self._own_name()
+        identity = Identity(host, uuid4().hex, config.tunnel.local_ip)
+        log.info("this host", host=host, session=identity.session, tunnel_ip=str(identity.endpoint))
+        agent = Agent(config, identity, self.picture, self._database, self._ofctl, broker_of(config), self.metrics)
+        self._bus_task = self._start("bus", agent.link.run())
+        self._start("inbox", agent.read_bus())
+        self._start("manifests", agent.publish_manifests())
+        self._start("records", agent.write_records())
+        self._start("time", agent.keep_time())
+        for bridge, programmer in agent.programmers.items():
+            self._start(f"{bridge} bridge", programmer.run())
+        return agent
+
+    def _own_name(self) -> HostName:
+        name = self.picture.hostname or socket.gethostname()
+        try:
+            return HostName(name)
+        except ValueError as error:
+            raise ConfigurationError("this system's host name", "host", name, f"a name for the bus: {error}") from None
+
+    async def _keep_bridges(self) -> None:
+        """Make what is missing of bridges, patch ports and tunnel port, at the start and whenever some of it goes."""
+        config = self.config
+        wanted = bridges.Bridges(
+            integration=config.bridges.integration,
+            tunnel=config.bridges.tunnel,
+            datapath_type=config.bridges.datapath_type,
+            local_ip=config.tunnel.local_ip,
+            type=config.tunnel.type,
+            port=config.tunnel.port,
+        )
+        while True:
+            self._look_at_bridges.clear()
+            if self._database.connected and self._bridges_missing():
+                try:
+                    await bridges.ensure(str(config.ovsdb.remote), wanted, tls=_tls(config))
+                    self._bridges_trouble = None
+                except OvsdbError as error:
+                    self._note_bridges(str(error))
+            try:
+                await asyncio.wait_for(self._look_at_bridges.wait(), BRIDGES_RETRY if self._bridges_trouble else None)
+            except TimeoutError:
+                continue
+
+    def _bridges_missing(self) -> bool:
+        ports = self.picture.switch_ports
+        tunnel = self.config.tunnel
+        return (
+            self._bridges_trouble is not None
+            or ports.patch_to_tunnel is None
+            or ports.patch_to_integration is None
+            or (tunnel.local_ip is not None and ports.tunnel(tunnel.type) is None)
+        )
+
+    def _note_bridges(self, trouble: str) -> None:
+        if trouble != self._bridges_trouble:
+            log.warning("bridges not made yet", error=trouble)
+        self._bridges_trouble = trouble
+
+    async def _count_connections(self) -> None:
+        link = self._database.link
+        while True:
+            link = await self._database.link_after(link)
+            if link.connected and link.connections > 1:
+                self.metrics.reconnects.labels("ovsdb").inc()
+            self._look_at_bridges.set()
+
+    # --- HTTP ----------------------------------------------------------------------------------------------------
+
+    def _routes(self) -> dict[str, Handler]:
+        return {
+            "/metrics": lambda request: self._show_metrics(),
+            "/healthz": lambda request: Response(body=b"ok\n"),
+            "/readyz": lambda request: self._show_ready(),
+            "/v1/ports": lambda request: self._show(views.ports),
+            "/v1/networks": lambda request: self._show(views.networks),
+            "/v1/peers": lambda request: self._show(views.peers),
+            "/v1/fdb": lambda request: self._show(lambda agent: views.fdb(agent, request.query.get("network"))),
+            "/v1/flows": lambda request: self._show(views.flows),
+            "/v1/audit": lambda request: self._show(views.audit),
+            "/v1/explain/*": lambda request: self._show(lambda agent: views.explain(agent, request.segments[-1])),
+            "/v1/events": lambda request: self._show_events(),
+        }
+
+    @property
+    def troubles(self) -> dict[str, str]:
+        """Why this agent is not ready, by component; empty when it is."""
+        if self.agent is None:
+            error = self._database.last_error or "the first picture is being read"
+            waits = "waits for OVSDB"
+            return {"ovsdb": error, "switch": waits, "bus": waits}
+        troubles = self.agent.troubles
+        if self._bridges_trouble is not None:
+            troubles.setdefault("switch", self._bridges_trouble)
+        return troubles
+
+    def _show(self, view: Any) -> Response:
+        if self.agent is None:
+            return failure(503, f"not ready: ovsdb: {self.troubles['ovsdb']}")
+        return json_response(view(self.agent))
+
+    def _show_ready(self) -> Response:
+        troubles = self.troubles
+        return json_response({"ready": not troubles, "reasons": troubles}, 503 if troubles else 200)
+
+    def _show_metrics(self) -> Response:
+        if self.agent is not None:
+            views.metrics(self.agent)
+        return Response(body=self.metrics.render(), content_type=self.metrics.content_type)
+
+    def _show_events(self) -> EventStream | Response:
+        if self.agent is None:
+            return failure(503, f"not ready: ovsdb: {self.troubles['ovsdb']}")
+        return EventStream(_server_sent(self.agent))
+
+
+async def _server_sent(agent: Agent) -> AsyncIterator[Event]:
+    async for payload in agent.follow():
+        event = json.loads(payload)
+        yield Event(data=payload.decode(), type=event["type"], id=event["id"].rpartition("/")[2])
+
+
+def broker_of(config: Config) -> Broker:
+    """Return the broker that the configuration names."""
+    bus = config.bus
+    if isinstance(bus.url, MemoryBus):
+        return MemoryBroker()
+    return MqttBroker(
+        MqttSettings(
+            url=str(bus.url),
+            username=bus.user,
+            password_file=bus.password_file,
+            ca_cert=bus.ca_cert,
+            certificate=bus.certificate,
+            private_key=bus.private_key,
+        )
+    )
+
+
+def _tls(config: Config) -> Tls | None:
+    ovsdb = config.ovsdb
+    if isinstance(ovsdb.remote, OvsdbSocket) or not (ovsdb.ca_cert and ovsdb.certificate and ovsdb.private_key):
+        return None
+    return Tls(private_key=ovsdb.private_key, certificate=ovsdb.certificate, ca_cert=ovsdb.ca_cert)
+
+
+def log_to_stderr(config: Config) -> None:
+    """Set up structlog as the configuration says: one line an event, to standard error."""
+    console = config.log.format == "console"
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, config.log.level.upper())),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )

@@ -1,0 +1,229 @@
+"""What the agent knows, as plain data for `/v1` and the commands: one function for each question. Reads only."""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from portwatch.agent import Agent
+from portwatch.events import OFFLINE
+from portwatch.fabric.fabric import SegmentView
+from portwatch.fabric.pipeline import Bridge
+from portwatch.model import Claim, Mac, Segment
+from portwatch.openflow.flow import Flow
+
+View = dict[str, Any]
+
+
+def ports(agent: Agent) -> list[View]:
+    """Return this host's ports, those that cannot be published among them."""
+    reactor, picture = agent.reactor, agent.picture
+    rows = []
+    for port_id, plug in sorted(reactor.plugs.items()):
+        claim = reactor.announcer.claims.get(port_id)
+        interface = picture.interface(port_id)
+        segment = plug.port.segment
+        wired = segment is not None and reactor.fabric.problem(port_id) is None
+        rows.append(
+            {
+                "port_id": port_id,
+                "interface": interface.name if interface else None,
+                "ofport": int(plug.ofport),
+                "status": claim.status if claim else "BUILD",
+                "reason": claim.reason if claim else None,
+                "state": plug.port.state,
+                "network_id": plug.port.network_id,
+                "network_type": plug.port.network_type,
+                "segmentation_id": plug.port.segmentation_id,
+                "local_vlan": reactor.fabric.vlans.of.get(segment) if wired and segment else None,
+                "mac": plug.port.mac,
+                "fixed_ips": [str(address) for address in plug.port.fixed_ips],
+                "device_owner": plug.port.device_owner,
+                "kind": plug.port.kind,
+                "seq": claim.seq if claim else None,
+                "revision": claim.revision if claim else None,
+            }
+        )
+    rows.extend(
+        {"port_id": None, "interface": unfit.interface, "status": "ERROR", "reason": unfit.reason}
+        for unfit in picture.unfit.values()
+    )
+    return rows
+
+
+def networks(agent: Agent) -> list[View]:
+    """Return the networks that have a port here."""
+    fabric, snapshots = agent.reactor.fabric, agent.reactor.snapshots
+    late = snapshots.incomplete(agent.clock())
+    rows = []
+    for network_id in sorted(fabric.networks):
+        segments = [segment for segment in fabric.vlans.of if segment.network_id == network_id]
+        endpoints = {str(endpoint) for each in segments for endpoint in fabric.segments[each].members}
+        rows.append(
+            {
+                "network_id": network_id,
+                "segments": [
+                    {"type": each.network_type, "id": each.vni, "local_vlan": fabric.vlans.of[each]}
+                    for each in segments
+                ],
+                "local_ports": sum(len(fabric.segments[each].wired) for each in segments),
+                "remote_ports": sum(1 for _ in fabric.remote(network_id)),
+                "peers": sorted(endpoints),
+                "complete": snapshots.settled(network_id) and network_id not in late,
+                "incomplete_hosts": sorted(late.get(network_id, ())),
+            }
+        )
+    return rows
+
+
+def peers(agent: Agent) -> list[View]:
+    """Return the other hosts that share a network with this one."""
+    reactor = agent.reactor
+    endpoints = {claim.host: claim.tunnel_ip for claim in reactor.fabric.claims.values()}
+    rows = []
+    for host, number in sorted(reactor.fabric.neighbours.items()):
+        status = reactor.hosts.get(host)
+        endpoint = endpoints.get(host)
+        rows.append(
+            {
+                "host": host,
+                "state": status.state if status else None,
+                "tunnel_ip": str(endpoint) if endpoint else None,
+                "version": status.version if status else None,
+                "ports": number,
+            }
+        )
+    return rows
+
+
+def fdb(agent: Agent, network: str | None = None) -> list[View]:
+    """Return where each MAC is delivered, and by which rule."""
+    return [
+        _entry(agent, segment, mac, view)
+        for segment, view in _segments(agent, network)
+        for mac in sorted(view.stations)
+    ]
+
+
+def flows(agent: Agent) -> list[View]:
+    """Return every flow and group that is wanted or installed, and whether the one equals the other."""
+    names = {Bridge.INTEGRATION: agent.config.bridges.integration, Bridge.TUNNEL: agent.config.bridges.tunnel}
+    rows = []
+    for bridge, ledger in agent.reactor.ledgers.items():
+        for key in sorted(ledger.wanted.keys() | ledger.installed.keys(), key=str):
+            want, have = ledger.wanted.get(key), ledger.installed.get(key)
+            item = want or have
+            assert item is not None
+            state = (
+                "installed" if want == have else "owed" if have is None else "leaving" if want is None else "changing"
+            )
+            if key in ledger.refused:
+                state = f"refused: {ledger.refused[key][1]}"
+            kind = "flow" if isinstance(item, Flow) else "group"
+            rows.append({"bridge": names[bridge], "kind": kind, "state": state, "text": item.text()})
+    return rows
+
+
+def audit(agent: Agent) -> View:
+    """Compare the incremental result with a full recompute, and what is installed with what is wanted."""
+    reactor = agent.reactor
+    whole = reactor.recomputed()
+    differing = [
+        str(key)
+        for bridge, ledger in reactor.ledgers.items()
+        for key in ledger.wanted.keys() | whole[bridge].keys()
+        if ledger.wanted.get(key) != whole[bridge].get(key)
+    ]
+    ledgers = reactor.ledgers.values()
+    return {
+        "recompute_differs": sorted(differing),
+        "settled": all(ledger.settled for ledger in ledgers),
+        "spared": [item.text() for ledger in ledgers for item in ledger.spared],
+        "refused": sum(len(ledger.refused) for ledger in ledgers),
+    }
+
+
+def explain(agent: Agent, name: str) -> list[View]:
+    """Return all that is known of a port id or a MAC; empty when nothing is."""
+    found = []
+    for segment, view in _segments(agent, None):
+        for mac, claims in view.stations.items():
+            if name.lower() == mac or any(claim.port.port_id == name for claim in claims.values()):
+                found.append(_entry(agent, segment, mac, view))
+    if not found:
+        found += [row for row in ports(agent) if name in (row["port_id"], row["interface"])]
+    return found
+
+
+def metrics(agent: Agent) -> None:
+    """Bring the gauges up to date: they are read off the state, not kept beside it."""
+    reactor, gauges = agent.reactor, agent.metrics
+    statuses = Counter(claim.status for claim in reactor.announcer.claims.values())
+    for status in ("BUILD", "ACTIVE", "DOWN", "ERROR"):
+        unfit = len(agent.picture.unfit) if status == "ERROR" else 0
+        gauges.ports.labels(status).set(statuses[status] + unfit)  # type: ignore[index]  # a Status is a str
+    gauges.networks.set(sum(1 for _ in reactor.fabric.networks))
+    gauges.remote_ports.set(len(reactor.fabric.claims))
+    hosts = Counter(
+        reactor.hosts[host].state if host in reactor.hosts else OFFLINE for host in reactor.fabric.neighbours
+    )
+    for state in ("online", "stopped", "leaving", "offline"):
+        gauges.peers.labels(state).set(hosts[state])
+    for bridge, programmer in agent.programmers.items():
+        installed = reactor.ledgers[bridge].installed.values()
+        gauges.flows.labels(programmer.bridge).set(sum(isinstance(item, Flow) for item in installed))
+    conflicts = (
+        reactor.fabric.verdict(segment, mac).contested
+        for segment, view in _segments(agent, None)
+        for mac in view.stations
+    )
+    gauges.mac_conflicts.set(sum(conflicts))
+    gauges.networks_incomplete.set(len(reactor.snapshots.incomplete(agent.clock())))
+    gauges.vlan_free.set(reactor.fabric.vlans.free)
+    gauges.last_event_id.set(reactor.announcer.last_number)
+    for component in ("ovsdb", "switch", "bus"):
+        gauges.connected.labels(component).set(component not in agent.troubles)
+
+
+def _segments(agent: Agent, network: str | None) -> Iterator[tuple[Segment, SegmentView]]:
+    for segment, view in sorted(agent.reactor.fabric.segments.items(), key=lambda pair: str(pair[0])):
+        if network is None or segment.network_id == network:
+            yield segment, view
+
+
+def _entry(agent: Agent, segment: Segment, mac: Mac, view: SegmentView) -> View:
+    fabric = agent.reactor.fabric
+    verdict = fabric.verdict(segment, mac)
+    # Our own as last said: the fabric does not follow how far we are with them.
+    own = agent.reactor.announcer.claims
+    told = (
+        own.get(claim.port.port_id, claim) if claim.host == fabric.host else claim
+        for claim in view.stations[mac].values()
+    )
+    claims = sorted(told, key=lambda claim: claim.host)
+    return {
+        "network_id": segment.network_id,
+        "network_type": segment.network_type,
+        "segmentation_id": segment.vni,
+        "local_vlan": fabric.vlans.of.get(segment),
+        "mac": mac,
+        "fixed_ips": sorted({str(address) for claim in claims for address in claim.port.fixed_ips}),
+        "host": verdict.winner.host if verdict.winner else None,
+        "port_id": verdict.winner.port.port_id if verdict.winner else None,
+        "tunnel_ip": str(verdict.winner.tunnel_ip) if verdict.winner and verdict.winner.tunnel_ip else None,
+        "rule": verdict.rule,
+        "conflict": verdict.contested,
+        "claims": [_claim(claim) for claim in claims],
+    }
+
+
+def _claim(claim: Claim) -> View:
+    return {
+        "host": claim.host,
+        "port_id": claim.port.port_id,
+        "state": claim.port.state,
+        "status": claim.status,
+        "kind": claim.port.kind,
+        "seq": claim.seq,
+        "revision": claim.revision,
+        "tunnel_ip": str(claim.tunnel_ip) if claim.tunnel_ip else None,
+    }
