@@ -1,0 +1,42 @@
+"""The lab: real hypervisors on one machine, for tests, the demo and benchmarks. Needs root."""
+
+from tests.lab import frames
+from tests.lab.agent import Agent
+from tests.lab.broker import Broker, Message, Recorder
+from tests.lab.capture import Capture
+from tests.lab.failures import CommandFailed, CommandTooSlow, LabError, NotInTime, ProcessFailed
+from tests.lab.hypervisor import Hypervisor
+from tests.lab.lab import Lab
+from tests.lab.ports import Keys, Network, Port
+from tests.lab.probe import Gap, PingResult, Probe, ProbeResult
+from tests.lab.services import Dnsmasq, Lease
+from tests.lab.vm import Nic, Vm
+from tests.lab.waiting import eventually
+
+__all__ = [
+    "Agent",
+    "Broker",
+    "Capture",
+    "CommandFailed",
+    "CommandTooSlow",
+    "Dnsmasq",
+    "Gap",
+    "Hypervisor",
+    "Keys",
+    "Lab",
+    "LabError",
+    "Lease",
+    "Message",
+    "Network",
+    "Nic",
+    "NotInTime",
+    "PingResult",
+    "Port",
+    "Probe",
+    "ProbeResult",
+    "ProcessFailed",
+    "Recorder",
+    "Vm",
+    "eventually",
+    "frames",
+]

@@ -1,0 +1,184 @@
+"""The MQTT broker, and what a test wants to know of it: publish, record, read what is retained.
+
+The lab's own clients do not come over the underlay, so that no cut of it reaches them.
+"""
+
+import json
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+from tests.lab import shell, snapshot
+from tests.lab.namespaces import Namespace
+from tests.lab.processes import Children, Process
+from tests.lab.underlay import BROKER, UPLINK
+from tests.lab.waiting import eventually
+
+PORT = 1883
+START_SECONDS = 10.0
+MESSAGE_SECONDS = 10.0
+
+# "No limits": mosquitto's own drop all but about 1,000 of a large retained snapshot.
+NO_LIMITS = ["max_queued_messages 0", "max_queued_bytes 0", "max_inflight_messages 0"]
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message as a subscriber saw it; *snapshot*: it was retained before the subscription."""
+
+    topic: str
+    payload: str
+    retain: bool
+    qos: int
+    time: float
+    properties: dict[str, Any]
+    snapshot: bool
+
+    def json(self) -> Any:
+        """Return the payload as JSON."""
+        return json.loads(self.payload)
+
+
+class Broker:
+    """mosquitto in a namespace of its own."""
+
+    def __init__(self, namespace: Namespace, children: Children, *, default_limits: bool, persistent: bool) -> None:
+        self.url = f"mqtt://{BROKER.ipv4}:{PORT}"
+        self.namespace = namespace
+        self.socket = children.directory / "mosquitto.sock"
+        self._children = children
+        configuration = children.directory / "mosquitto.conf"
+        lines = ["user root", "allow_anonymous true", "log_type all"]
+        lines += [f"listener {PORT} {address}" for address in (BROKER.ipv4, BROKER.ipv6)]
+        lines += [f"listener 0 {self.socket}"]
+        lines += [] if default_limits else NO_LIMITS
+        lines += [f"persistence {str(persistent).lower()}", f"persistence_location {children.directory}/"]
+        configuration.write_text("\n".join(lines) + "\n")
+        self.process = Process(
+            children,
+            "mosquitto",
+            ["mosquitto", "-c", str(configuration)],
+            namespace=namespace,
+            ready=self._wait_until_it_answers,
+        )
+        self.start = self.process.start
+        self.stop = self.process.stop
+        self.kill = self.process.kill
+        self.pause = self.process.pause
+        self.resume = self.process.resume
+        self.restart = self.process.restart
+
+    def connect(self) -> None:
+        """Give the namespace's cable its addresses; once, before the first start."""
+        addresses = [f"address add {address} dev {UPLINK} nodad" for address in BROKER.with_prefixes]
+        self.namespace.ip(f"link set {UPLINK} up", *addresses)
+
+    def publish(
+        self, topic: str, payload: str | bytes = "", *, retain: bool = False, content_type: str | None = None
+    ) -> None:
+        """Publish one message with QoS 1; an empty retained one takes a retained one away."""
+        properties = ["-D", "publish", "content-type", content_type] if content_type else []
+        body = ["-s"] if payload else ["-n"]  # mosquitto_pub refuses an empty standard input
+        retained = ["-r"] if retain else []
+        self._client("mosquitto_pub", "-t", topic, *body, *retained, *properties, stdin=payload)
+
+    def subscribe(self, *filters: str) -> "Recorder":
+        """Start to record; what is retained is there when this returns."""
+        return Recorder(self, self._children, filters)
+
+    def retained(self, *filters: str) -> dict[str, str]:
+        """Return what the broker retains now, topic → payload: all of it, or an error."""
+        return self.namespace.inside(lambda: snapshot.read((BROKER.ipv4, PORT), filters))
+
+    def log_lines(self) -> list[str]:
+        """Return mosquitto's own log."""
+        return self.process.errors.all()
+
+    def _client(self, program: str, *arguments: str, stdin: str | bytes = "") -> None:
+        shell.run(program, "--unix", str(self.socket), "-V", "5", "-q", "1", *arguments, stdin=stdin)
+
+    def _wait_until_it_answers(self, process: Process) -> None:
+        process.until(self._answers, START_SECONDS, "answers a CONNECT")
+
+    def _answers(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(1)
+            try:
+                connection.connect(str(self.socket))
+                connection.sendall(b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x0a\x00\x00")  # CONNECT, 3.1.1, clean
+                return connection.recv(1) == b"\x20"  # CONNACK
+            except OSError:
+                return False
+
+
+class Recorder:
+    """A running subscription and all that it has heard.
+
+    mosquitto sends what is retained filter by filter, in the order of the SUBSCRIBE packet: a retained
+    marker, asked for last, comes when all else has come. It is below `$`, where the filter `#` does not see.
+    """
+
+    def __init__(self, broker: Broker, children: Children, filters: tuple[str, ...]) -> None:
+        self._messages: list[Message] = []
+        self._lines_read = 0
+        self._in_snapshot = True
+        self._marker = f"$lab/snapshot-end/{uuid4().hex}"
+        options = ["--unix", str(broker.socket), "-V", "5", "-q", "1", "--retain-as-published", "-F", "%j"]
+        topics = [word for topic in (*filters, self._marker) for word in ("-t", topic)]
+        self._process = Process(
+            children,
+            children.unique("mosquitto_sub"),
+            ["mosquitto_sub", *options, *topics],
+            ready=self._wait_for_marker,
+        )
+        broker.publish(self._marker, "end", retain=True)
+        try:
+            self._process.start()
+        finally:
+            broker.publish(self._marker, "", retain=True)
+
+    @property
+    def messages(self) -> list[Message]:
+        """All messages up to now, in order."""
+        lines = self._process.output.all()
+        for line in lines[self._lines_read :]:
+            self._hear(json.loads(line))
+        self._lines_read = len(lines)
+        return list(self._messages)
+
+    def wait_for(
+        self, wanted: Callable[[Message], bool], what: str, timeout: float = MESSAGE_SECONDS, after: int = 0
+    ) -> Message:
+        """Return the first message that *wanted* holds for; the first *after* messages do not count."""
+
+        def first() -> list[Message]:
+            return [message for message in self.messages[after:] if wanted(message)][:1]
+
+        return eventually(first, timeout, f"a message: {what}")[0]
+
+    def stop(self) -> None:
+        """End the subscription; what was heard stays."""
+        self._process.kill()
+
+    def _hear(self, heard: dict[str, Any]) -> None:
+        if heard["topic"] == self._marker:
+            self._in_snapshot = False
+            return
+        message = Message(
+            topic=heard["topic"],
+            payload=heard["payload"] or "",  # an empty one is told as null
+            retain=bool(heard["retain"]),
+            qos=heard["qos"],
+            time=datetime.strptime(heard["tst"], "%Y-%m-%dT%H:%M:%S.%fZ%z").timestamp(),
+            properties=heard.get("properties", {}),
+            snapshot=self._in_snapshot,
+        )
+        self._messages.append(message)
+
+    def _wait_for_marker(self, process: Process) -> None:
+        ended = f'"{self._marker}"'
+        what = "has heard all that is retained (with default limits the broker may drop some)"
+        process.until(lambda: any(ended in line for line in process.output.all()), MESSAGE_SECONDS, what)
