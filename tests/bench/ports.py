@@ -1,0 +1,108 @@
+"""Ports that a benchmark plugs and pulls by the shortest way: one OVSDB transaction, no command started for it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from uuid import UUID
+
+from portwatch.ovsdb.changes import RowChange
+from portwatch.ovsdb.database import Database
+from portwatch.ovsdb.rows import TABLES
+from portwatch.ovsdb.transaction import Transaction
+from tests.lab import Hypervisor, Port
+
+WRITABLE = {
+    **TABLES,
+    "Port": (*TABLES["Port"], "other_config"),
+    "Interface": (*TABLES["Interface"], "mac"),
+}
+
+
+class Plugger:
+    """Writes to one hypervisor's OVSDB, and sees what vswitchd makes of it."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.rows: dict[tuple[str, UUID], RowChange] = {}
+
+    async def until_loaded(self) -> None:
+        """Take in the first picture."""
+        self._take((await anext(self.database)).rows)
+
+    async def plug(self, port: Port) -> None:
+        """Add the port to br-int; return when ovsdb-server has committed it."""
+        bridge = self._bridge()
+
+        def build(transaction: Transaction) -> None:
+            interface = transaction.insert("Interface")
+            interface.set("name", port.device)
+            interface.set("type", "internal")
+            interface.set("external_ids", port.keys())
+            row = transaction.insert("Port")
+            row.set("name", port.device)
+            row.set("interfaces", {interface.uuid})
+            edit = transaction.row("Bridge", bridge)
+            assert edit is not None
+            edit.set("ports", {*self._ports(bridge), row.uuid})
+
+        await self.database.transact(build)
+
+    async def unplug(self, port: Port) -> None:
+        """Take the port out of br-int; return when ovsdb-server has committed it."""
+        bridge = self._bridge()
+        gone = self._uuid("Port", port.device)
+
+        def build(transaction: Transaction) -> None:
+            edit = transaction.row("Bridge", bridge)
+            assert edit is not None
+            edit.set("ports", self._ports(bridge) - {gone})
+
+        await self.database.transact(build)
+
+    async def until_numbered(self, port: Port) -> None:
+        """Wait until vswitchd has given the port its OpenFlow number."""
+        while True:
+            for row in self.rows.values():
+                if row.table == "Interface" and row.columns and row.columns["name"] == port.device:
+                    number = row.columns["ofport"]
+                    if isinstance(number, int) and number > 0:
+                        return
+            self._take((await anext(self.database)).rows)
+
+    async def until_gone(self, port: Port) -> None:
+        """Wait until the port's row is gone."""
+        while any(
+            row.table == "Interface" and row.columns and row.columns["name"] == port.device
+            for row in self.rows.values()
+        ):
+            self._take((await anext(self.database)).rows)
+
+    def _take(self, rows: tuple[RowChange, ...]) -> None:
+        for row in rows:
+            if row.columns is None:
+                self.rows.pop((row.table, row.uuid), None)
+            else:
+                self.rows[row.table, row.uuid] = row
+
+    def _uuid(self, table: str, name: str) -> UUID:
+        return next(
+            row.uuid for row in self.rows.values() if row.table == table and row.columns and row.columns["name"] == name
+        )
+
+    def _bridge(self) -> UUID:
+        return self._uuid("Bridge", "br-int")
+
+    def _ports(self, bridge: UUID) -> set[UUID]:
+        columns = self.rows["Bridge", bridge].columns
+        assert columns is not None
+        ports = columns["ports"]
+        assert isinstance(ports, frozenset)
+        return set(ports)
+
+
+@asynccontextmanager
+async def plugger(hypervisor: Hypervisor) -> AsyncIterator[Plugger]:
+    """Connect to a hypervisor's OVSDB."""
+    async with Database(f"unix:{hypervisor.db}", WRITABLE) as database:
+        hands = Plugger(database)
+        await hands.until_loaded()
+        yield hands
