@@ -81,7 +81,7 @@ class Agent:
         self._records: Mailbox[PortId, PortRecord] = Mailbox()
         self._manifests: Mailbox[NetworkId, None] = Mailbox()
         self._followers: set[asyncio.Queue[bytes]] = set()
-        self._interest = -1
+        self._interest = (-1, -1)
         self._seen: dict[PortId, float] = {}
         self._remote_seen: deque[tuple[int, datetime]] = deque(maxlen=10_000)
         self._refusals: dict[str, tuple[float, int]] = {}
@@ -135,7 +135,7 @@ class Agent:
         """Look at what only time decides, for ever."""
         while True:
             await asyncio.sleep(TICK)
-            self.reactor.settle(time.monotonic())
+            self.reactor.settle(now(), time.monotonic())
             self._carry_out()
 
     def will(self) -> Publication:
@@ -154,6 +154,8 @@ class Agent:
 
     def subscribing(self, filters: frozenset[str]) -> None:
         self._hear(self.inbox.take_now().values())
+        if filters.issuperset(self.topics.of_ourselves(self.identity.host)):
+            self.reactor.connecting()
         for network_id in self.reactor.fabric.networks:
             if filters.intersection(self.topics.of_network(network_id)):
                 self.reactor.snapshots.subscribed(network_id, time.monotonic())
@@ -204,8 +206,8 @@ class Agent:
         for bridge, programmer in self.programmers.items():
             if reactor.ledgers[bridge].owes:
                 programmer.kick()
-        if reactor.fabric.interest != self._interest:
-            self._interest = reactor.fabric.interest
+        if reactor.interest != self._interest:
+            self._interest = reactor.interest
             self.link.listen(self._filters())
 
     def committed(self, bridge: Bridge, generation: int) -> None:
@@ -225,10 +227,10 @@ class Agent:
     def _filters(self) -> set[str]:
         """Return what to be subscribed to: the networks that have a port here, the hosts in them, our own words."""
         host = self.identity.host
-        filters = {self.topics.host(host), *self.topics.of_everything(host=host)}
+        filters = {*self.topics.of_ourselves(host)}
         for network_id in self.reactor.fabric.networks:
             filters.update(self.topics.of_network(network_id))
-        filters.update(map(self.topics.host, self.reactor.fabric.neighbours))
+        filters.update(map(self.topics.host, self.reactor.hosts_of_interest))
         return filters
 
     def _hear(self, messages: Iterable[Message]) -> None:

@@ -60,12 +60,8 @@ class Metrics:
             ["component"],
             registry=registry,
         )
-        self.ports = Gauge(
-            "portwatch_ports", "Ports on this host by their status.", ["status"], registry=registry
-        )
-        self.networks = Gauge(
-            "portwatch_networks", "Networks that have a port on this host.", registry=registry
-        )
+        self.ports = Gauge("portwatch_ports", "Ports on this host by their status.", ["status"], registry=registry)
+        self.networks = Gauge("portwatch_networks", "Networks that have a port on this host.", registry=registry)
         self.peers = Gauge(
             "portwatch_peers", "Other hosts that share a network with this one.", ["state"], registry=registry
         )

@@ -55,7 +55,7 @@ _UNKNOWN_NETWORK: Final = "_"
 _Count = Annotated[int, Meta(ge=0, le=SEQ_MAX)]
 _Text = Annotated[str, Meta(max_length=256)]
 _Addresses = Annotated[tuple[_Text, ...], Meta(max_length=1024)]
-_Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+_Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", max_length=64)]
 _Moment = Annotated[datetime, Meta(tz=True)]
 
 
@@ -162,6 +162,10 @@ class Topics:
     def of_network(self, network_id: NetworkId) -> tuple[str, ...]:
         """Return the filters of all that is said about a network."""
         return (f"{self.prefix}/ports/{network_id}/+/+", f"{self.prefix}/manifests/{network_id}/+")
+
+    def of_ourselves(self, host: HostName) -> tuple[str, ...]:
+        """Return the filters of all that stands on the bus under our own name."""
+        return (f"{self.prefix}/ports/+/{host}/+", f"{self.prefix}/manifests/+/{host}", self.host(host))
 
     def of_everything(self, network: str = "+", host: str = "+") -> tuple[str, ...]:
         """Return the filter of all port events, or those of one network or host."""

@@ -166,12 +166,8 @@ def _words(text: str) -> str:
 
 
 SWITCH = Form("true or false", _read_switch, lambda text: _SWITCHES.get(text.lower(), text))
-PORT = Form(
-    "a port number, 1 to 65535", _read_port, lambda text: int(text) if _WHOLE.fullmatch(text) else text
-)
-SECONDS = Form(
-    "seconds, 0 or more", _read_seconds, lambda text: float(text) if _NUMBER.fullmatch(text) else text
-)
+PORT = Form("a port number, 1 to 65535", _read_port, lambda text: int(text) if _WHOLE.fullmatch(text) else text)
+SECONDS = Form("seconds, 0 or more", _read_seconds, lambda text: float(text) if _NUMBER.fullmatch(text) else text)
 NETWORKS = Form(
     'CIDRs such as ["192.0.2.0/24", "2001:db8::/64"]; comma-separated in a variable',
     _read_networks,
@@ -183,12 +179,8 @@ PASSWORD_FILE = replace(
     of_text("the absolute path of the file that holds the password", places.absolute_path),
     conceal=lambda _: "***",
 )
-HOST_NAME = of_text(
-    "a name of 1 to 128 characters without / + # or control characters and no leading $", HostName
-)
-BRIDGE = of_text(
-    "a bridge's name: 1 to 15 of the characters A-Z a-z 0-9 _ . + - and no - first", places.BridgeName
-)
+HOST_NAME = of_text("a name of 1 to 128 characters without / + # or control characters and no leading $", HostName)
+BRIDGE = of_text("a bridge's name: 1 to 15 of the characters A-Z a-z 0-9 _ . + - and no - first", places.BridgeName)
 ENDPOINT = of_text(
     "an IPv4 or IPv6 address of this host that other hosts reach: not 0.0.0.0 or ::, loopback or multicast",
     tunnel_endpoint,

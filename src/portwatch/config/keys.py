@@ -51,9 +51,7 @@ class Ovsdb:
         forms.REMOTE,
         "where ovsdb-server listens: `unix:PATH`, `tcp:IP:PORT` or `ssl:IP:PORT`",
     )
-    ca_cert: Path | None = optional(
-        forms.PATH, "for `ssl:`: the authority that signed the server's certificate"
-    )
+    ca_cert: Path | None = optional(forms.PATH, "for `ssl:`: the authority that signed the server's certificate")
     certificate: Path | None = optional(forms.PATH, "for `ssl:`: this host's certificate")
     private_key: Path | None = optional(forms.PATH, "for `ssl:`: the key of this host's certificate")
 
@@ -116,9 +114,7 @@ class Bus:
     )
     prefix: TopicPrefix = key("portwatch/v1", forms.PREFIX, "the first levels of every topic")
     username: str | None = optional(forms.WORDS, "the user to log in as; may stand in `bus.url` instead")
-    password_file: Path | None = optional(
-        forms.PASSWORD_FILE, "the file that holds the password, in its first line"
-    )
+    password_file: Path | None = optional(forms.PASSWORD_FILE, "the file that holds the password, in its first line")
     ca_cert: Path | None = optional(
         forms.PATH,
         "for `mqtts://`: the authority that signed the broker's certificate",
@@ -187,9 +183,7 @@ class Config:
         "this hypervisor's name on the bus",
         absent="OVSDB `Open_vSwitch.external_ids:hostname`, else the system's host name",
     )
-    loop: Loop = key(
-        "asyncio", forms.one_of(Loop), "the event loop: `asyncio`, or `uvloop` if it is installed"
-    )
+    loop: Loop = key("asyncio", forms.one_of(Loop), "the event loop: `asyncio`, or `uvloop` if it is installed")
     ovsdb: Ovsdb = Ovsdb()
     openflow: OpenFlow = OpenFlow()
     bridges: Bridges = Bridges()
@@ -238,9 +232,7 @@ class Row(NamedTuple):
 
 def reference() -> tuple[Row, ...]:
     """Return all keys with their defaults and meanings."""
-    return tuple(
-        Row(dotted, default_words(described), described.meaning) for dotted, described in KEYS.items()
-    )
+    return tuple(Row(dotted, default_words(described), described.meaning) for dotted, described in KEYS.items())
 
 
 def default_words(described: Key) -> str:

@@ -27,9 +27,7 @@ DEFAULT: Final = "default"
 FILE_VARIABLE: Final = "PORTWATCH_CONFIG"
 
 _VARIABLES: Final = MappingProxyType({variable_of(dotted): dotted for dotted in KEYS})
-_PLACE: Final = re.compile(
-    r"(?P<words>.*) \(at (?:line (?P<line>[0-9]+), column [0-9]+|end of document)\)", re.DOTALL
-)
+_PLACE: Final = re.compile(r"(?P<words>.*) \(at (?:line (?P<line>[0-9]+), column [0-9]+|end of document)\)", re.DOTALL)
 _SHOWN: Final = 80
 """Characters of a wrong value that an error line repeats."""
 
@@ -115,9 +113,7 @@ class _Reading:
                 self.given[name] = (source, value)
             elif name not in SECTIONS:
                 section = isinstance(value, dict)
-                self._unknown(
-                    source, f"[{name}]" if section else name, _nearest(name, SECTIONS if section else KEYS)
-                )
+                self._unknown(source, f"[{name}]" if section else name, _nearest(name, SECTIONS if section else KEYS))
             elif isinstance(value, dict):
                 for key, inner in value.items():
                     dotted = f"{name}.{key}"
@@ -133,11 +129,7 @@ class _Reading:
         for variable, text in sorted(environ.items()):
             dotted = _VARIABLES.get(variable)
             if dotted is None:
-                if (
-                    variable.startswith("PORTWATCH_")
-                    and variable != FILE_VARIABLE
-                    and not _foreign(variable, text)
-                ):
+                if variable.startswith("PORTWATCH_") and variable != FILE_VARIABLE and not _foreign(variable, text):
                     near = get_close_matches(variable.upper(), (*_VARIABLES, FILE_VARIABLE), n=1)
                     self._unknown("environment", variable, *near)
             elif not text.strip():
@@ -154,13 +146,9 @@ class _Reading:
             try:
                 values[dotted] = key.form.read(value)
             except places.Advice as advice:
-                self.wrong.append(
-                    ConfigurationError(source, dotted, _concealed(key.form, value), str(advice))
-                )
+                self.wrong.append(ConfigurationError(source, dotted, _concealed(key.form, value), str(advice)))
             except ValueError:
-                self.wrong.append(
-                    ConfigurationError(source, dotted, _concealed(key.form, value), key.form.expected)
-                )
+                self.wrong.append(ConfigurationError(source, dotted, _concealed(key.form, value), key.form.expected))
         top = {name: values[name] for name in TOP if name in values}
         sections = {
             section: kind(**{name: values[dotted] for dotted, name in _keys_of(section) if dotted in values})
@@ -245,9 +233,7 @@ def _remarks(config: Config) -> Iterator[str]:
                     f" IPv{tunnel.local_ip.version}: no tunnel joins the two"
                 )
     if not (isinstance(ovsdb.remote, OvsdbTcp) and ovsdb.remote.ssl):
-        yield from _idle(
-            "ovsdb", ovsdb, ("ca_cert", "certificate", "private_key"), f"remote = {ovsdb.remote}"
-        )
+        yield from _idle("ovsdb", ovsdb, ("ca_cert", "certificate", "private_key"), f"remote = {ovsdb.remote}")
     if isinstance(bus.url, MemoryBus):
         yield from _idle("bus", bus, ("username", "password_file"), "url = memory://")
     if not (isinstance(bus.url, MqttBus) and bus.url.tls):
@@ -257,9 +243,7 @@ def _remarks(config: Config) -> Iterator[str]:
 
 
 def _idle(section: str, values: object, names: Iterable[str], beside: str) -> Iterator[str]:
-    return (
-        f"{section}.{name} has no effect with {section}.{beside}" for name in names if getattr(values, name)
-    )
+    return (f"{section}.{name} has no effect with {section}.{beside}" for name in names if getattr(values, name))
 
 
 def _nearest(name: str, known: Iterable[str]) -> str | None:

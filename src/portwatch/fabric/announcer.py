@@ -81,7 +81,6 @@ class Announcer:
 
     def again(self, now: datetime) -> tuple[PortEvent, ...]:
         """Say everything once more, as it stands: on a new connection."""
-        self.ended.clear()
         return self._stamped((PortUpdated(claim) for claim in self.claims.values()), now)
 
     def disown(self, claim: Claim, now: datetime) -> tuple[PortEvent, ...]:

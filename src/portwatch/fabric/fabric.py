@@ -21,6 +21,7 @@ from portwatch.model import (
     NetworkId,
     NetworkType,
     OfPort,
+    Port,
     PortId,
     Segment,
     TunnelEndpoint,
@@ -129,6 +130,7 @@ class Fabric:
         self._waiting: dict[PortId, str] = {}
         self._by_vni: dict[tuple[NetworkType, Vni], Segment] = {}
         self._networks: dict[NetworkId, set[PortId]] = {}
+        self._holders: dict[tuple[NetworkId | None, PortId], set[ClaimKey]] = {}
         self._left: set[NetworkId] = set()
         self._remote: dict[NetworkId, set[ClaimKey]] = {}
 
@@ -248,6 +250,14 @@ class Fabric:
 
     # --- questions -----------------------------------------------------------------------------------------------
 
+    def rivals(self, port: Port) -> list[Claim]:
+        """Return the other hosts' claims of this port or of its MAC, in its network."""
+        keys = set(self._holders.get((port.network_id, port.port_id), ()))
+        view = self.segments.get(port.segment) if port.segment else None
+        if view is not None and port.mac is not None:
+            keys |= {key for key in view.stations.get(port.mac, ()) if key[1] != self.host}
+        return [self.claims[key] for key in keys]
+
     def reached_at(self, claim: Claim) -> TunnelEndpoint | None:
         """Return where a claim's host is reached from here: not at our own address, nor over the other IP version."""
         endpoint = claim.tunnel_ip
@@ -332,7 +342,7 @@ class Fabric:
     def _replace(self, key: ClaimKey, before: Claim | None, after: Claim | None) -> Touched:
         """Put *after* where *before* was in the indexes."""
         touched: Touched = set()
-        self._count(key[1], (after is not None) - (before is not None))
+        self._count(key, (after is not None) - (before is not None))
         old = before.port.segment if before and before.forwards else None
         new = after.port.segment if after and after.forwards else None
         if before and old:
@@ -350,7 +360,16 @@ class Fabric:
             self._drop_if_empty(old)
         return touched
 
-    def _count(self, host: HostName, by: int) -> None:
+    def _count(self, key: ClaimKey, by: int) -> None:
+        """Another host's claim has come (1), gone (-1), or changed (0)."""
+        network_id, host, port_id = key
+        holders = self._holders.setdefault((network_id, port_id), set())
+        if by > 0:
+            holders.add(key)
+        elif by < 0:
+            holders.discard(key)
+        if not holders:
+            del self._holders[network_id, port_id]
         if by and self.neighbours[host] + by in (0, by):
             self.interest += 1
         self.neighbours[host] += by

@@ -23,6 +23,8 @@ from portwatch.openflow.flow import Action, Bucket, Field, Flow, FlowKey, Group,
 COOKIE: Final = 0x7077_0000_0000_0001
 LEARNED_COOKIE: Final = 0x7077_0000_0000_0002
 OWN: Final = Ownership(0x7077_0000_0000_0000, 0xFFFF_0000_0000_0000)
+LEARNT: Final = Ownership(LEARNED_COOKIE, 0xFFFF_0000_0000_FFFF)
+"""What the switch learned for us; not a full mask, which is ten times slower (docs/dependencies.md, trap 14)."""
 GROUPS: Final = range(0x7077_0000, 0x7078_0000)
 
 # The integration bridge. Numbers that Neutron's agent does not use there, but for the first.
@@ -224,9 +226,9 @@ def farewell(item: Flow) -> tuple[Purge, ...]:
     """Return which learned flows leave with a flow of the tunnel bridge: they go with their entry, or network."""
     if item.table == TUN_UNICAST and (vlan := _vlan_matched(item.key)) is not None:
         station = tuple(field for field in item.key.match if field.startswith("dl_dst="))
-        return (Purge(TUN_UNICAST, (of.learned_vlan(vlan), *station)),)
+        return (Purge(LEARNT, TUN_UNICAST, (of.learned_vlan(vlan), *station)),)
     if item.table in TUN_FROM_TUNNEL.values() and (vlan := _vlan_set_by(item.actions)) is not None:
-        return (Purge(TUN_UNICAST, (of.learned_vlan(vlan),)),)
+        return (Purge(LEARNT, TUN_UNICAST, (of.learned_vlan(vlan),)),)
     return ()
 
 
@@ -239,9 +241,25 @@ def depends_on(item: Item) -> LocalVlan | None:
     return None
 
 
-def accepts_peer(item: Item) -> bool:
-    """Is this the acceptance of some peer: wanted for the sake of any segment?"""
-    return isinstance(item, Flow) and any(field.startswith(("tun_src=", "tun_ipv6_src=")) for field in item.key.match)
+def accepted_peer(item: Item) -> TunnelEndpoint | None:
+    """Return the endpoint whose packets *item* takes in: wanted for the sake of any segment."""
+    if isinstance(item, Group):
+        return None
+    heads = ("tun_src=", "tun_ipv6_src=")
+    found = (ip_address(field.partition("=")[2]) for field in item.key.match if field.startswith(heads))
+    return next(found, None)
+
+
+def station_of(item: Item) -> tuple[Field, ...] | None:
+    """Return the match (VLAN, MAC) of a unicast entry, the same on both bridges."""
+    if isinstance(item, Group) or item.table not in (INT_DELIVER, TUN_UNICAST) or _vlan_matched(item.key) is None:
+        return None
+    return item.key.match
+
+
+def serves_flood(item: Item) -> bool:
+    """Is this the flow that sends a segment's floods to its group?"""
+    return isinstance(item, Flow) and item.table == TUN_FLOOD
 
 
 def tunnels_to(item: Item) -> set[TunnelEndpoint]:

@@ -12,19 +12,11 @@ from functools import partial
 from portwatch.events import ClaimGone, ClaimKey, HostStatus, Manifest, PortEvent, PortRemoved, key_of
 from portwatch.fabric.announcer import Announcer, Identity
 from portwatch.fabric.fabric import Base, Fabric, Flood, Key, SwitchPorts, Touched, Unicast, Wire
-from portwatch.fabric.pipeline import (
-    OWN,
-    Bridge,
-    Policy,
-    accepts_peer,
-    depends_on,
-    farewell,
-    is_ours,
-    plan,
-    tunnels_to,
-)
+from portwatch.fabric.inheritance import Inheritance
+from portwatch.fabric.pipeline import OWN, Bridge, Policy, farewell, is_ours, plan
+from portwatch.fabric.sequences import Sequences
 from portwatch.fabric.snapshots import Snapshots
-from portwatch.model import SEQ_MAX, Claim, HostName, LocalVlan, NetworkId, Plug, PortId, Status, TunnelEndpoint
+from portwatch.model import Claim, HostName, LocalVlan, NetworkId, Plug, PortId, Status, TunnelEndpoint
 from portwatch.openflow.flow import Item, ItemKey
 from portwatch.openflow.ledger import Drift, Ledger
 
@@ -35,7 +27,7 @@ class StaleEvent(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class PortRecord:
-    """What a Port row shall remember of us. `vlan` None: the port is not wired."""
+    """What a Port row shall remember of us. `vlan` None: the port is not wired, and its tag is no business of ours."""
 
     network_id: NetworkId | None
     vlan: LocalVlan | None
@@ -54,7 +46,10 @@ class Reactor:
         self.snapshots = Snapshots(identity.host)
         self.hosts: dict[HostName, HostStatus] = {}
         self.plugs: dict[PortId, Plug] = {}
-        self.ledgers = {bridge: Ledger(OWN, farewell, partial(self._spare, bridge)) for bridge in Bridge}
+        self._endpoints: dict[HostName, TunnelEndpoint] = {}
+        self._inheritance = Inheritance(self.fabric, self.snapshots, self._endpoints)
+        self._sequences = Sequences(self.fabric)
+        self.ledgers = {bridge: Ledger(OWN, farewell, partial(self._inheritance.spare, bridge)) for bridge in Bridge}
         self.generation = 0
         """Counts the inputs that changed what is wanted."""
         self.events: list[PortEvent] = []
@@ -63,7 +58,6 @@ class Reactor:
         """Networks whose manifest of ours is to be published anew. The caller takes them."""
         self.records: dict[PortId, PortRecord] = {}
         """To write to Port rows. The caller takes them."""
-        self._seqs: dict[PortId, int] = {}
         self._changed: set[PortId] = set()
         self._awaiting: dict[PortId, int] = {}
         self._installed: set[PortId] = set()
@@ -72,7 +66,7 @@ class Reactor:
         self._loaded = False
         self._wants({Base()})
 
-    # --- OVSDB says ----------------------------------------------------------------------------------------------
+    # --- OVSDB says ---------------------------------------------------------------------------------------------------
 
     def plugged(self, plugs: Mapping[PortId, Plug | None], ports: SwitchPorts, now: datetime) -> None:
         """These ports are plugged in like this now, or are gone (None); the switch's own ports are *ports*.
@@ -83,9 +77,10 @@ class Reactor:
         for port_id, plug in plugs.items():
             if plug is None:
                 touched |= self._unplug(port_id, now)
-        for port_id, plug in plugs.items():
-            if plug is not None:
-                touched |= self._plug(port_id, plug, now)
+        # Those that we have wired before come first: a restart takes no VLAN and no VNI from one to another.
+        present = ((port_id, plug) for port_id, plug in plugs.items() if plug is not None)
+        for port_id, plug in sorted(present, key=lambda each: each[1].remembered is None):
+            touched |= self._plug(port_id, plug, now)
         touched |= self.fabric.prune()
         for network_id in self.snapshots.networks - set(self.fabric.networks):
             self.snapshots.ignore(network_id)
@@ -98,11 +93,15 @@ class Reactor:
         if not self._loaded:
             self._loaded = True
             for claim in self._left_behind.values():
-                self._disown(claim, now)
+                self._left_over(claim, now)
             self._left_behind.clear()
         self._progress(now)
 
-    # --- the bus says --------------------------------------------------------------------------------------------
+    # --- the bus says -------------------------------------------------------------------------------------------------
+
+    def connecting(self) -> None:
+        """A connection to the bus begins: what is retained there under our name comes, and is no mere echo."""
+        self.announcer.ended.clear()
 
     def heard(self, event: PortEvent | ClaimGone, now: datetime, clock: float) -> bool:
         """Another host's event; `StaleEvent` when the past is replayed. False when it is of no interest here."""
@@ -126,17 +125,25 @@ class Reactor:
         return True
 
     def stated(self, manifest: Manifest, clock: float) -> None:
-        """A host's manifest."""
+        """A host's manifest. One under our own name that is not true (any more) is said anew."""
+        if manifest.host == self.identity.host:
+            mine = self.announcer.manifest(manifest.network_id)
+            if (mine.count, mine.digest) != (manifest.count, manifest.digest):
+                self.manifests.add(manifest.network_id)
         self._withdraw(self.snapshots.stated(manifest, clock))
 
     def seen(self, status: HostStatus) -> None:
         """A host's own status, or its last will. Its entries stay: a silent host is a fact about the watcher."""
         self.hosts[status.host] = status
+        if status.tunnel_ip is not None:
+            self._endpoints[status.host] = status.tunnel_ip
 
-    def settle(self, clock: float) -> None:
+    def settle(self, now: datetime, clock: float) -> None:
         """Time has passed: networks may have become complete, and what was spared for their sake may go."""
-        if self.snapshots.settle(clock):
+        settled = self.snapshots.settle(clock)
+        if settled or any(ledger.spares for ledger in self.ledgers.values()):
             self._reconsider()
+        self._grow_up(self._sequences.young_in(settled), now)
 
     def say_again(self, now: datetime) -> tuple[PortEvent, ...]:
         """Return all our claims as events: for a new connection to the broker."""
@@ -145,11 +152,14 @@ class Reactor:
         )
         return self.announcer.again(now)
 
-    # --- the switch says -----------------------------------------------------------------------------------------
+    # --- the switch says ----------------------------------------------------------------------------------------------
 
     def read_back(self, bridge: Bridge, items: Iterable[Item]) -> Drift:
         """The bridge holds *items*; those of others are passed over."""
-        return self.ledgers[bridge].read_back(item for item in items if is_ours(item))
+        ours = [item for item in items if is_ours(item)]
+        if bridge is Bridge.TUNNEL and self.ledgers[bridge].fresh:
+            self._inheritance.found(ours)
+        return self.ledgers[bridge].read_back(ours)
 
     def committed(self, bridge: Bridge, generation: int, now: datetime) -> tuple[PortId, ...]:
         """The bridge holds what was wanted at *generation*. Return the ports that are installed by this."""
@@ -161,7 +171,18 @@ class Reactor:
         """The generation that both bridges hold by now."""
         return min(self._done.values())
 
-    # --- questions -----------------------------------------------------------------------------------------------
+    # --- questions ----------------------------------------------------------------------------------------------------
+
+    @property
+    def interest(self) -> tuple[int, int]:
+        """Changes whenever there is something else to listen to: networks, or hosts."""
+        return self.fabric.interest, self.snapshots.interest
+
+    @property
+    def hosts_of_interest(self) -> set[HostName]:
+        """The other hosts whose status matters here: those in our networks."""
+        stated = (self.snapshots.hosts(network_id) for network_id in self.fabric.networks)
+        return {*self.fabric.neighbours, *(host for hosts in stated for host in hosts)} - {self.identity.host}
 
     def recomputed(self) -> dict[Bridge, dict[ItemKey, Item]]:
         """Return what is wanted, computed from nothing but the fabric: must equal the ledgers'."""
@@ -171,29 +192,30 @@ class Reactor:
                 whole[bridge][item.key] = item
         return whole
 
-    # --- within --------------------------------------------------------------------------------------------------
+    # --- within -------------------------------------------------------------------------------------------------------
 
     def _plug(self, port_id: PortId, plug: Plug, now: datetime) -> Touched:
         before = self.plugs.get(port_id)
         self.plugs[port_id] = plug
-        if port_id not in self._seqs:
-            self._seqs[port_id] = plug.seq if plug.seq is not None else self._next_seq(plug, now)
-        if before is not None and (before.port, before.ofport) == (plug.port, plug.ofport):
+        if before is None:
+            self._sequences.begin(plug, now, at_start=not self._loaded)
+        elif (before.port, before.ofport) == (plug.port, plug.ofport):
             return set()
-        claim = self._claim(port_id, plug)
-        hint = plug.vlan if plug.remembered == plug.port.network_id else None
-        if plug.port.network_id is not None:
-            self.snapshots.listen(plug.port.network_id)
+        if (network_id := plug.port.network_id) is not None:
+            self.snapshots.listen(network_id)
+            if self.snapshots.settled(network_id):
+                self._sequences.grow_up((plug.port,), now)
         self._changed.add(port_id)
         self._installed.discard(port_id)
-        return self.fabric.attach(claim, plug.ofport, hint)
+        hint = plug.vlan if plug.remembered == network_id else None
+        return self.fabric.attach(self._claim(plug), plug.ofport, hint)
 
     def _unplug(self, port_id: PortId, now: datetime) -> Touched:
         plug = self.plugs.pop(port_id, None)
         if plug is None:
             return set()
         touched = self.fabric.detach(port_id)
-        del self._seqs[port_id]
+        self._sequences.end(port_id)
         self._awaiting.pop(port_id, None)
         self._changed.discard(port_id)
         self._installed.discard(port_id)
@@ -201,23 +223,27 @@ class Reactor:
         self._publish(self.announcer.end(port_id, now))
         return touched
 
-    def _next_seq(self, plug: Plug, now: datetime) -> int:
-        """A new attachment comes after every claim of this port or MAC that is visible: mobility.md, "Sequence"."""
-        port = plug.port
-        view = self.fabric.segments.get(port.segment) if port.segment else None
-        rivals = [claim.seq for claim in view.stations.get(port.mac, {}).values()] if view and port.mac else []
-        return min(SEQ_MAX, max(1 + max(rivals, default=-1), int(now.timestamp() * 1000)))
-
-    def _claim(self, port_id: PortId, plug: Plug) -> Claim:
+    def _claim(self, plug: Plug) -> Claim:
         return Claim(
             host=self.identity.host,
             port=plug.port,
             tunnel_ip=self.identity.endpoint,
             status=Status.BUILD,
             session=self.identity.session,
-            seq=self._seqs[port_id],
+            seq=self._sequences.of[plug.port.port_id],
             revision=0,
         )
+
+    def _grow_up(self, port_ids: Iterable[PortId], now: datetime) -> None:
+        """All rivals of these ports are visible now."""
+        for port_id in self._sequences.grow_up((self.plugs[port_id].port for port_id in port_ids), now):
+            self._claim_again(port_id, now)
+
+    def _claim_again(self, port_id: PortId, now: datetime) -> None:
+        """The port has another sequence."""
+        plug = self.plugs[port_id]
+        self._wants(self.fabric.attach(self._claim(plug), plug.ofport))
+        self._tell(port_id, now)
 
     def _await(self, admitted: Iterable[PortId]) -> None:
         """The ports that changed, and those *admitted* only now, are installed when what is wanted now is."""
@@ -225,6 +251,8 @@ class Reactor:
         self._changed.clear()
 
     def _reconsider(self) -> None:
+        """What was spared may go, if the bus has said enough by now."""
+        self._inheritance.heard_more()
         for ledger in self.ledgers.values():
             ledger.reconsider()
 
@@ -233,7 +261,7 @@ class Reactor:
         if (plug := self.plugs.get(port_id)) is None:
             return
         status, reason = self._status(port_id, plug)
-        seq = self._seqs[port_id]
+        seq = self._sequences.of[port_id]
         self._publish(self.announcer.say(plug.port, seq, status, reason, now, known_before=plug.seq is not None))
         segment = plug.port.segment
         wired = segment is not None and self.fabric.problem(port_id) is None
@@ -241,7 +269,10 @@ class Reactor:
             return  # one write, when its flows are committed
         vlan = self.fabric.vlans.of.get(segment) if wired and segment else None
         record = PortRecord(plug.port.network_id if wired else None, vlan, seq, status is Status.ACTIVE)
-        if record == PortRecord(plug.remembered, plug.vlan, -1 if plug.seq is None else plug.seq, plug.installed):
+        known = PortRecord(
+            plug.remembered, plug.vlan if wired else None, -1 if plug.seq is None else plug.seq, plug.installed
+        )
+        if record == known:
             self.records.pop(port_id, None)
         else:
             self.records[port_id] = record
@@ -278,18 +309,24 @@ class Reactor:
         claim = event.claim
         if isinstance(event, PortRemoved):
             self.snapshots.ended(event.key, clock)
-            return
-        mine = self.announcer.claims.get(claim.port.port_id)
-        if claim.session == self.identity.session and mine is not None and key_of(mine) == event.key:
+        elif claim.session == self.identity.session and self._holds(event.key):
             self.snapshots.arrived(claim, clock)
         elif self._loaded:
-            self._disown(claim, now)
+            self._left_over(claim, now)
         else:
             self._left_behind[event.key] = claim
 
-    def _disown(self, claim: Claim, now: datetime) -> None:
-        mine = self.announcer.claims.get(claim.port.port_id)
-        if (mine is None or key_of(mine) != key_of(claim)) and key_of(claim) not in self.announcer.ended:
+    def _holds(self, key: ClaimKey) -> bool:
+        mine = self.announcer.claims.get(key[2])
+        return mine is not None and key_of(mine) == key
+
+    def _left_over(self, claim: Claim, now: datetime) -> None:
+        """A claim under our name that this process has not made: it tells a port's age, or it is ended."""
+        key = key_of(claim)
+        if self._holds(key):
+            if self._sequences.recall(claim.port.port_id, claim.seq):
+                self._claim_again(claim.port.port_id, now)
+        elif key not in self.announcer.ended:
             self._publish(self.announcer.disown(claim, now))
 
     def _withdraw(self, keys: Iterable[ClaimKey]) -> None:
@@ -330,22 +367,3 @@ class Reactor:
             self._wants(again)
             self._await(admitted)
         return installed
-
-    def _spare(self, bridge: Bridge, item: Item) -> bool:
-        """Must this item stay although it is not wanted? Yes, while we may not have heard of who wants it."""
-        if accepts_peer(item):
-            return not all(map(self.snapshots.settled, self.fabric.networks))
-        vlan = depends_on(item)
-        segment = self.fabric.vlans.segment(vlan) if vlan else None
-        if segment is None:
-            return False
-        if not self.snapshots.settled(segment.network_id):
-            return True
-        heard = self._endpoints_heard(segment.network_id)
-        return bridge is Bridge.TUNNEL and not tunnels_to(item) <= heard
-
-    def _endpoints_heard(self, network_id: NetworkId) -> set[TunnelEndpoint]:
-        """Return the endpoints of which the bus has said what they have in a network."""
-        heard = {claim.tunnel_ip for claim in self.fabric.remote(network_id)}
-        heard |= {self.hosts[host].tunnel_ip for host in self.snapshots.hosts(network_id) if host in self.hosts}
-        return {endpoint for endpoint in heard if endpoint is not None}

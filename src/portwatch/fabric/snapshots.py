@@ -45,6 +45,8 @@ class Snapshots:
     """The snapshots of the networks that have a port here. Times are seconds of a clock that only goes forward."""
 
     def __init__(self, here: HostName) -> None:
+        self.interest = 0
+        """Counts the changes of whom we have heard of: whose status to listen to."""
         self._here = here
         self._networks: dict[NetworkId, Snapshot] = {}
 
@@ -152,7 +154,10 @@ class Snapshots:
     def _share(self, network_id: NetworkId | None, host: HostName) -> Share | None:
         if network_id is None or (snapshot := self._networks.get(network_id)) is None:
             return None
-        return snapshot.shares.setdefault(host, Share())
+        if host not in snapshot.shares:
+            snapshot.shares[host] = Share()
+            self.interest += 1
+        return snapshot.shares[host]
 
     def _changed(self, network_id: NetworkId | None, host: HostName, share: Share, now: float) -> set[ClaimKey]:
         if not share.complete and share.manifest is not None and len(share.fresh) == share.manifest.count:

@@ -53,7 +53,8 @@ def _asked(listen: tuple[str, int] | None, path: str, timeout: float) -> Iterato
     connection = HTTPConnection(_LOCAL.get(host, host), port, timeout=timeout)
     try:
         connection.request("GET", quote(path, safe="/?&=%:@,;+~!$'()*"))
-        yield connection.getresponse()
+        with connection.getresponse() as response:
+            yield response
     except ConnectionRefusedError:
         raise AgentNotRunning(listen, "nobody listens there; is `portwatch run` running?") from None
     except TimeoutError:

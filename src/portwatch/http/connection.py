@@ -73,7 +73,7 @@ class Connection:
         self._reader, self._writer, self._answer, self._limits = reader, writer, answer, limits
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.head_bytes)
         self._fresh = True
-        self._refused = False
+        self._unread = False
         self.streaming = False
 
     async def serve(self) -> None:
@@ -100,11 +100,12 @@ class Connection:
         if head is None:
             return False
         head_only = head.method == b"HEAD"
+        self._unread = self._http.their_state is h11.SEND_BODY
         reply = await self._reply(head)
         if isinstance(reply, EventStream):
             await self._stream(reply.events, head_only=head_only)
             return False
-        await self._send(reply, head_only=head_only, last=self._http.their_state is h11.SEND_BODY)
+        await self._send(reply, head_only=head_only, last=self._unread)
         return self._http.our_state is h11.DONE and self._http.their_state is h11.DONE
 
     async def _receive(self) -> h11.Request | None:
@@ -151,7 +152,7 @@ class Connection:
 
     async def _refuse(self, status: int, words: str) -> None:
         """Answer what is no request, if an answer can still be given, and be done with this client."""
-        self._refused = True
+        self._unread = True
         if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             await self._send(failure(status, words), last=True)
 
@@ -221,7 +222,7 @@ class Connection:
         """Close the socket at the end, whatever happened; what was sent goes out, if the client takes it."""
         try:
             yield
-            if self._refused:
+            if self._unread:
                 await self._linger()
             self._writer.close()
             async with asyncio.timeout(self._limits.send_seconds):

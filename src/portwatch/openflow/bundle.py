@@ -23,10 +23,22 @@ class Mod:
     line: str
 
 
+class Ownership:
+    """How our own flows are told from others': cookie bits under a mask. Deletes never reach beyond it."""
+
+    def __init__(self, cookie: int, mask: int) -> None:
+        self.cookie, self.mask = cookie, mask
+        self.text = f"cookie={cookie:#x}/{mask:#x}"
+
+    def holds(self, flow: Flow) -> bool:
+        return flow.cookie & self.mask == self.cookie
+
+
 @dataclass(frozen=True, slots=True)
 class Purge:
-    """Delete, with the flows that leave, whatever *match* in *table* still holds of ours (learned entries)."""
+    """Delete, with a flow that leaves, whatever of *own* flows *match* still finds in *table* (learned entries)."""
 
+    own: Ownership
     table: int
     match: tuple[Field, ...]
 
@@ -46,17 +58,6 @@ class Bundle:
     def text(self) -> str:
         """Return the bundle as `ovs-ofctl bundle` reads it, a line for each modification."""
         return "".join(f"{mod.line}\n" for mod in self.mods)
-
-
-class Ownership:
-    """How our own flows are told from others': cookie bits under a mask. Deletes never reach beyond it."""
-
-    def __init__(self, cookie: int, mask: int) -> None:
-        self.cookie, self.mask = cookie, mask
-        self.text = f"cookie={cookie:#x}/{mask:#x}"
-
-    def holds(self, flow: Flow) -> bool:
-        return flow.cookie & self.mask == self.cookie
 
 
 def diff(
@@ -86,7 +87,7 @@ def diff(
         else:
             deletes.append(Mod("delete", key, f"flow delete_strict {own.text},{match_text(key)}"))
             for purge in (farewell or {}).get(key, ()):
-                fields = ",".join((own.text, f"table={purge.table}", *purge.match))
+                fields = ",".join((purge.own.text, f"table={purge.table}", *purge.match))
                 deletes.append(Mod("delete", key, f"flow delete {fields}"))
     return Bundle((*first, *adds, *deletes, *last))
 

@@ -25,7 +25,7 @@ class Drift:
 
 
 class Ledger:
-    """The account of one bridge. Every item wanted has one owner, so that whoever wanted it can stop wanting it."""
+    """The account of one bridge. Every item wanted has an owner, so that whoever wanted it can stop wanting it."""
 
     def __init__(
         self,
@@ -42,35 +42,48 @@ class Ledger:
         """Do we know what the switch holds? Not before the first `read_back`, and not when it was `lost`."""
         self._farewell = farewell
         self._spare = spare
-        self._owner: dict[ItemKey, Hashable] = {}
+        self._wants: dict[ItemKey, dict[Hashable, Item]] = {}
+        """Who wants what of a key. Two may, for a moment: the later one counts, and what it leaves is the other's."""
         self._by_owner: dict[Hashable, tuple[ItemKey, ...]] = {}
         self._owed: set[ItemKey] = set()
-        self._fresh = True
+        self.fresh = True
+        """Has it never been read back?"""
         self._inherited: set[ItemKey] = set()
         self._spared: set[ItemKey] = set()
         self._in_flight: dict[ItemKey, Item | None] = {}
 
     def want(self, owner: Hashable, items: Iterable[Item]) -> bool:
         """Record that *owner* wants exactly *items*; True when this changes anything."""
-        changed = False
         after = {item.key: item for item in items}
-        for key in self._by_owner.pop(owner, ()):
-            if key not in after and self._owner.get(key) == owner:
-                del self._owner[key], self.wanted[key]
-                self._owed.add(key)
-                changed = True
-        for key, item in after.items():
-            self._owner[key] = owner
-            if isinstance(item, Flow):
-                self._inherited.discard(key)
-            if self.wanted.get(key) != item:
-                self.wanted[key] = item
-                self._owed.add(key)
-                self.refused.pop(key, None)
-                changed = True
+        before = self._by_owner.pop(owner, ())
         if after:
             self._by_owner[owner] = tuple(after)
+        changed = False
+        for key in before:
+            if key not in after:
+                wants = self._wants[key]
+                del wants[owner]
+                changed |= self._settle_on(key, next(reversed(wants.values()), None))
+                if not wants:
+                    del self._wants[key]
+        for key, item in after.items():
+            self._wants.setdefault(key, {})[owner] = item
+            changed |= self._settle_on(key, item)
         return changed
+
+    def _settle_on(self, key: ItemKey, item: Item | None) -> bool:
+        """Let *item* be what is wanted of *key*; True when that is news."""
+        if self.wanted.get(key) == item:
+            return False
+        if item is None:
+            del self.wanted[key]
+        else:
+            self.wanted[key] = item
+            self.refused.pop(key, None)
+        if isinstance(item, Flow):
+            self._inherited.discard(key)
+        self._owed.add(key)
+        return True
 
     @property
     def owes(self) -> bool:
@@ -150,6 +163,11 @@ class Ledger:
         return next((self.refused[key][1] for key in self._by_owner.get(owner, ()) if key in self.refused), None)
 
     @property
+    def spares(self) -> bool:
+        """Does anything stay that is not wanted as it is?"""
+        return bool(self._spared)
+
+    @property
     def spared(self) -> list[Item]:
         """The items that stay although they are not wanted as they are."""
         return [
@@ -168,10 +186,10 @@ class Ledger:
             changed=sum(key in thought and thought[key] != item for key, item in real.items()),
             unknown=sum(key not in thought for key in real),
         )
-        if self._fresh:
+        if self.fresh:
             # Left by the process before us: what we do not want of it we may want as soon as we have heard all.
             self._inherited = {key for key in real if isinstance(key, GroupKey) or key not in self.wanted}
-            self._fresh = False
+            self.fresh = False
         self._inherited &= real.keys()
         self.installed = real
         self.known = True

@@ -28,9 +28,16 @@ def flows(dump: str) -> Iterator[Flow]:
 
 def flow(line: str) -> Flow:
     """Read one flow as the switch prints it, or as `Flow.text` writes it."""
+    try:
+        return _flow(line)
+    except ValueError as error:
+        raise ValueError(f"cannot read the flow {line!r}: {error}") from None
+
+
+def _flow(line: str) -> Flow:
     head, found, tail = line.partition("actions=")
     if not found:
-        raise ValueError(f"no flow in {line!r}")
+        raise ValueError("it has no actions")
     cookie, table, priority = 0, 0, DEFAULT_PRIORITY
     match: list[Field] = []
     timed: list[Action] = []
@@ -62,16 +69,23 @@ def groups(dump: str) -> Iterator[Group]:
 
 def group(line: str) -> Group:
     """Read one group as the switch prints it, or as `Group.text` writes it."""
+    try:
+        return _group(line)
+    except ValueError as error:
+        raise ValueError(f"cannot read the group {line!r}: {error}") from None
+
+
+def _group(line: str) -> Group:
     head, *parts = line.strip().split(",bucket=")
     properties = dict(word.partition("=")[::2] for word in head.split(","))
     if "group_id" not in properties:
-        raise ValueError(f"no group in {line!r}")
+        raise ValueError("it has no id")
     buckets = []
     for part in parts:
         name, _, actions = part.partition(",actions=")
         label, _, number = name.partition(":")
         if label != "bucket_id":
-            raise ValueError(f"no bucket id in {line!r}")
+            raise ValueError("a bucket has no id")
         buckets.append(Bucket(int(number), tuple(map(Action, _split(actions)))))
     if properties.get("type") != "all":
         # Not of our making; a bucket that no group of ours has makes it differ from each of them.

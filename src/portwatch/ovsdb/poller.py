@@ -6,6 +6,7 @@ at 1023), what `block()` would have done.
 """
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import Callable
@@ -46,7 +47,8 @@ class Wakeups:
         self._loop = asyncio.get_running_loop()
         self._wake = wake
         self._timer: asyncio.TimerHandle | None = None
-        # By socket object: after a reconnect the new socket mostly has the old one's number.
+        # The loop gets a descriptor of our own: python-ovs closes sockets without a word, and the next socket mostly
+        # has the same number. The loop can neither let go of a closed descriptor nor tell the two apart.
         self._armed: dict[socket.socket, tuple[int, int]] = {}
 
     def arm(self, wants: Wants, *, connected: bool) -> None:
@@ -67,8 +69,9 @@ class Wakeups:
             number, _ = self._armed.pop(stale)
             self._loop.remove_reader(number)
             self._loop.remove_writer(number)
+            os.close(number)
         for wanted, events in sockets.items():
-            number, before = self._armed.get(wanted, (wanted.fileno(), 0))
+            number, before = self._armed.get(wanted) or (os.dup(wanted.fileno()), 0)
             self._armed[wanted] = (number, events)
             if events & POLLIN > before & POLLIN:
                 self._loop.add_reader(number, self._wake)

@@ -41,6 +41,8 @@ SEQ_KEY: Final = "portwatch-seq"
 INSTALLED_KEY: Final = "portwatch-installed"
 
 OWNER_MAX: Final = 255
+LISTED_MAX: Final = 256
+"""Addresses, or address pairs, of one port: what fits an event with room to spare."""
 DIGITS_MAX: Final = 19
 """Digits of a number from outside: enough for every `seq`, and never slow to read."""
 
@@ -140,7 +142,7 @@ def _port(port_id: PortId, network_id: NetworkId | None, ids: Mapping[str, str])
         try:
             return parse(text)
         except ValueError as error:
-            faults.append(f"bad-{key}: {key} is {text[:80]!r}: {error}")
+            faults.append(f"bad-{key}: {key} is {text[:80]!r}: {str(error)[:200]}")
             return absent
 
     owner = read("device-owner", _owner, "")
@@ -162,7 +164,10 @@ def _port(port_id: PortId, network_id: NetworkId | None, ids: Mapping[str, str])
 
 
 def _listed(text: str, parse: Callable[[str], T]) -> tuple[T, ...]:
-    return tuple(dict.fromkeys(parse(part.strip()) for part in text.split(",") if part.strip()))
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if len(parts) > LISTED_MAX:
+        raise ValueError(f"{len(parts)} of them; at most {LISTED_MAX}")
+    return tuple(dict.fromkeys(map(parse, parts)))
 
 
 def _number(text: str) -> int:

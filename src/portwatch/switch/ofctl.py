@@ -193,9 +193,7 @@ def _start(bridge: str, argv: list[str], stdin: FileIO, stdout: FileIO, stderr: 
         # In a process group of its own, so that Ctrl-C in a terminal does not cut a bundle off.
         return subprocess.Popen(argv, stdin=stdin, stdout=stdout, stderr=stderr, process_group=0)  # noqa: S603
     except FileNotFoundError:
-        raise SwitchUnavailable(
-            bridge, f"there is no program {argv[0]}: install openvswitch-common"
-        ) from None
+        raise SwitchUnavailable(bridge, f"there is no program {argv[0]}: install openvswitch-common") from None
     except OSError as error:
         raise SwitchUnavailable(bridge, f"cannot start {argv[0]}: {error.strerror}") from error
 

@@ -1,0 +1,74 @@
+"""What the process before us left in the switch, and which of it must stay until we have heard of who wants it.
+
+A restart must cut nobody off: entries that nobody wants *yet* stay while their network's snapshot is not settled. What
+serves a tunnel endpoint of which the bus has said nothing at all stays even then: a broker that lost everything proves
+nothing. ARP answers are no such entries: without one, the question is flooded.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from portwatch.fabric.fabric import Fabric
+from portwatch.fabric.pipeline import Bridge, accepted_peer, depends_on, serves_flood, station_of, tunnels_to
+from portwatch.fabric.snapshots import Snapshots
+from portwatch.model import HostName, LocalVlan, NetworkId, TunnelEndpoint
+from portwatch.openflow.flow import Field, Item
+
+
+class Inheritance:
+    """Asked by the ledgers about items that were there when we came, and that nobody wants."""
+
+    def __init__(self, fabric: Fabric, snapshots: Snapshots, endpoints: dict[HostName, TunnelEndpoint]) -> None:
+        """*endpoints* is kept by the reactor: what hosts said of themselves."""
+        self._fabric = fabric
+        self._snapshots = snapshots
+        self._endpoints = endpoints
+        self._reached: defaultdict[LocalVlan, set[TunnelEndpoint]] = defaultdict(set)
+        self._stations: dict[tuple[Field, ...], set[TunnelEndpoint]] = {}
+        self._heard: dict[NetworkId, set[TunnelEndpoint]] = {}
+
+    def found(self, items: Iterable[Item]) -> None:
+        """The tunnel bridge held *items* of ours when we came."""
+        for item in items:
+            vlan, endpoints = depends_on(item), tunnels_to(item)
+            if vlan is None or not endpoints:
+                continue
+            self._reached[vlan] |= endpoints
+            if (station := station_of(item)) is not None:
+                self._stations[station] = endpoints
+
+    def heard_more(self) -> None:
+        """The bus has said more: ask again."""
+        self._heard.clear()
+
+    def spare(self, bridge: Bridge, item: Item) -> bool:
+        """Must this inherited item stay, although it is not wanted?"""
+        if (peer := accepted_peer(item)) is not None:
+            return any(self._needs(vlan, peer) for vlan in self._fabric.vlans.of.values())
+        vlan = depends_on(item)
+        segment = self._fabric.vlans.segment(vlan) if vlan is not None else None
+        if vlan is None or segment is None:
+            return False
+        if not self._snapshots.settled(segment.network_id):
+            return True
+        if bridge is Bridge.INTEGRATION:
+            station = station_of(item)
+            return station is not None and bool(self._stations.get(station, set()) - self._heard_in(segment.network_id))
+        if serves_flood(item):
+            return bool(self._reached[vlan] - self._heard_in(segment.network_id))
+        return not tunnels_to(item) <= self._heard_in(segment.network_id)
+
+    def _needs(self, vlan: LocalVlan, peer: TunnelEndpoint) -> bool:
+        segment = self._fabric.vlans.segment(vlan)
+        if segment is None:
+            return False
+        unsettled = not self._snapshots.settled(segment.network_id)
+        return unsettled or (peer in self._reached[vlan] and peer not in self._heard_in(segment.network_id))
+
+    def _heard_in(self, network_id: NetworkId) -> set[TunnelEndpoint]:
+        """Return the endpoints of which the bus has said what they have in a network."""
+        if (known := self._heard.get(network_id)) is None:
+            claimed = {claim.tunnel_ip for claim in self._fabric.remote(network_id)}
+            stated = {self._endpoints.get(host) for host in self._snapshots.hosts(network_id)}
+            known = self._heard[network_id] = {each for each in claimed | stated if each is not None}
+        return known
