@@ -56,6 +56,14 @@ async def a_spare(ofctl: OfCtl) -> int:
     return the_child()
 
 
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 def the_child() -> int:
     """The only ovs-ofctl; in the first moment of its life it has not taken this name yet."""
     within_ten_seconds(children, "an ovs-ofctl")
@@ -98,9 +106,7 @@ async def test_ten_thousand_flows_are_one_bundle(switch: VSwitchd, ofctl: OfCtl)
 
 
 @pytest.mark.parametrize("more", [-1, 0, 1])
-async def test_a_text_at_the_limit_of_the_pipe_is_committed_whole(
-    switch: VSwitchd, ofctl: OfCtl, more: int
-) -> None:
+async def test_a_text_at_the_limit_of_the_pipe_is_committed_whole(switch: VSwitchd, ofctl: OfCtl, more: int) -> None:
     text = flows(500)
     await a_spare(ofctl)
 
@@ -215,9 +221,7 @@ async def test_the_switch_prints_what_the_dialect_file_says(switch: VSwitchd, of
         ),
         (
             "group add group_id=7,type=all"
-            + "".join(
-                f",bucket=bucket_id={n},actions=set_field:192.0.2.9->tun_dst,output:3" for n in range(2000)
-            ),
+            + "".join(f",bucket=bucket_id={n},actions=set_field:192.0.2.9->tun_dst,output:3" for n in range(2000)),
             "OFPGMFC_BAD_BUCKET",
             "(***only uses 14488 bytes out of 80024***)",
         ),
@@ -257,9 +261,7 @@ async def test_a_refused_line_is_named_and_its_bundle_leaves_no_trace(
     ],
 )
 @pytest.mark.asyncio
-async def test_an_unreadable_line_is_named_and_nothing_is_sent(
-    switch: VSwitchd, ofctl: OfCtl, line: str
-) -> None:
+async def test_an_unreadable_line_is_named_and_nothing_is_sent(switch: VSwitchd, ofctl: OfCtl, line: str) -> None:
     for place in (0, 300, 3000):
         bundle = [a_flow(n + 1) for n in range(3001)]
         bundle[place] = f"{line}\n"
@@ -289,7 +291,7 @@ async def test_a_bridge_that_is_not_there_is_named(ofctl: OfCtl, switch: VSwitch
 async def test_a_dead_switch_is_unavailable(ofctl: OfCtl, switch: VSwitchd) -> None:
     switch.kill()
 
-    with pytest.raises(SwitchUnavailable, match="br-tun.mgmt: ovs-vswitchd does not run"):
+    with pytest.raises(SwitchUnavailable, match=r"br-tun\.mgmt: ovs-vswitchd does not run"):
         await ofctl.commit("br-tun", a_flow(5))
 
 
@@ -306,12 +308,11 @@ async def test_a_socket_that_may_not_be_opened_is_named(switch: VSwitchd, tmp_pa
             await ofctl.commit("br-tun", a_flow(5))
 
 
-async def test_a_missing_program_says_what_to_install(tmp_path: Path) -> None:
-    async with OfCtl(tmp_path, program="no-ovs-ofctl") as ofctl:
+async def test_a_missing_program_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    async with OfCtl(tmp_path) as ofctl:
         for _ in range(2):
-            with pytest.raises(
-                SwitchUnavailable, match="there is no program no-ovs-ofctl: install openvswitch-common"
-            ):
+            with pytest.raises(SwitchUnavailable, match="no program ovs-ofctl: install openvswitch-common"):
                 await ofctl.commit("br-tun", a_flow(5))
 
 
@@ -319,7 +320,7 @@ async def test_a_bridge_that_forbids_openflow_1_5_says_how_to_allow_it(ofctl: Of
     switch.vsctl("set", "bridge", "br-tun", "protocols=OpenFlow10,OpenFlow13")
 
     for asked in (ofctl.commit("br-tun", a_flow(5)), ofctl.dump_flows("br-tun", 0, 0)):
-        with pytest.raises(OpenFlowVersionRefused, match="OpenFlow 1.0, 1.3 and not 1.5: ovs-vsctl add bridge br-tun"):
+        with pytest.raises(OpenFlowVersionRefused, match=r"and not 1\.5: ovs-vsctl add bridge br-tun"):
             await asked
 
     switch.vsctl("add", "bridge", "br-tun", "protocols", "OpenFlow15")
@@ -395,7 +396,7 @@ async def test_a_child_killed_under_a_bundle_leaves_the_outcome_unknown(switch: 
 
     os.kill(the_child(), signal.SIGKILL)
 
-    with pytest.raises(OutcomeUnknown, match="ovs-ofctl was ended by SIGKILL"):
+    with pytest.raises(OutcomeUnknown, match="ovs-ofctl was ended by signal 9"):
         await commit
     switch.go_on()
 
@@ -432,7 +433,7 @@ async def test_leaving_ends_what_still_runs(switch: VSwitchd) -> None:
 
 async def test_no_child_and_no_thread_is_left_behind(switch: VSwitchd) -> None:
     threads = threading.active_count()
-    descriptors = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     async with OfCtl(switch.rundir) as ofctl:
         for vlan in range(1, 6):
             await ofctl.commit("br-tun", a_flow(vlan))
@@ -440,7 +441,7 @@ async def test_no_child_and_no_thread_is_left_behind(switch: VSwitchd) -> None:
             assert threading.active_count() == threads
 
     assert children() == []
-    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert descriptors() == before
 
 
 OWNER = """
@@ -464,7 +465,7 @@ asyncio.run(main(*sys.argv[1:3], sys.stdin.read()))
 @contextmanager
 def an_owner(switch: VSwitchd, text: str, program: str = "ovs-ofctl") -> Iterator[subprocess.Popen[str]]:
     """Another process, which watches, has a spare, commits *text*, and is killed in the end."""
-    argv = [sys.executable, "-c", OWNER, switch.rundir, program]
+    argv = [sys.executable, "-c", OWNER, str(switch.rundir), program]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdin is not None
         assert owner.stdout is not None
@@ -478,7 +479,7 @@ def an_owner(switch: VSwitchd, text: str, program: str = "ovs-ofctl") -> Iterato
 @pytest.mark.asyncio
 async def test_a_killed_owner_leaves_no_child_and_no_change(switch: VSwitchd) -> None:
     with an_owner(switch, "flow add table=1,actions=drop\n") as owner:
-        orphans = [int(pid) for pid in Path(f"/proc/{owner.pid}/task/{owner.pid}/children").read_text().split()]
+        orphans = children_of(owner.pid)
         assert len(orphans) == 2  # the spare and the monitor
 
     within_ten_seconds(lambda: not any(name_of(pid) == "ovs-ofctl" for pid in orphans), "orphans end")
@@ -502,5 +503,3 @@ async def test_a_bundle_whose_owner_is_killed_is_not_applied_in_part(switch: VSw
 async def test_it_is_not_used_outside_of_its_context(switch: VSwitchd) -> None:
     with pytest.raises(RuntimeError, match="outside"):
         await OfCtl(switch.rundir).commit("br-tun", a_flow(5))
-
-

@@ -162,6 +162,19 @@ async def test_ports_that_came_and_went_while_the_reader_was_away_take_no_room(
         assert len([row for row in changes.rows if row.columns is None]) == 2  # br-int's own port and interface
 
 
+async def test_more_messages_than_one_run_handles_are_all_told_at_once(server: OvsdbServer) -> None:
+    add_ports(server, "tap1")
+    async with Database(server.remote, TABLES, heartbeat=30) as database:
+        reader = Reader(database)
+        await reader.next()
+        with server.client() as somebody:  # the loop stands still meanwhile
+            for number in range(60):
+                somebody.transact(update("Interface", "tap1", external_ids=["map", [["vm", str(number)]]]))
+
+        async with asyncio.timeout(5):  # no heartbeat comes to help
+            await reader.until("Interface", name="tap1", external_ids={"vm": "59"})
+
+
 async def test_a_thousand_ports_come_and_go(server: OvsdbServer) -> None:
     names = [f"tap{number}" for number in range(1000)]
     async with reading(server) as reader:

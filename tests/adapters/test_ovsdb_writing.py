@@ -64,6 +64,46 @@ async def test_setting_and_deleting_a_key_leaves_other_writers_keys(server: Ovsd
         )
 
 
+async def test_a_key_that_somebody_sets_at_the_same_moment_on_a_row_of_defaults_is_ours_in_the_end(
+    server: OvsdbServer,
+) -> None:
+    async with Database(server.remote, {"Port": ("external_ids",)}) as database:
+        reader = Reader(database)
+        ((_, uuid),) = [(row.table, row.uuid) for row in (await reader.next()).rows]
+
+        def build(transaction: Transaction) -> None:
+            row = transaction.row("Port", uuid)
+            assert row is not None
+            row.set_key("external_ids", "portwatch-seq", "2")
+            server.vsctl("set", "Port", "br-int", "external_ids:portwatch-seq=1")
+
+        await database.transact(build)
+
+        await reader.until("Port", external_ids={"portwatch-seq": "2"})
+
+
+async def test_a_transaction_larger_than_the_sockets_buffer_is_sent_as_the_server_reads(server: OvsdbServer) -> None:
+    text = "x" * 1_000_000
+    async with Database(server.remote, TABLES, heartbeat=30) as database:
+        reader = Reader(database)
+        await reader.next()
+        uuid = reader.find("Port", name="br-int")
+        assert uuid is not None
+
+        def build(transaction: Transaction) -> None:
+            row = transaction.row("Port", uuid)
+            assert row is not None
+            row.set_key("external_ids", "large", text)
+
+        server.stop()
+        under_way = asyncio.create_task(database.transact(build))
+        await asyncio.sleep(0)
+        server.go_on()
+
+        assert await under_way
+        await reader.until("Port", name="br-int", external_ids={"large": text})
+
+
 async def test_the_last_word_on_a_key_counts(server: OvsdbServer) -> None:
     server.vsctl("set", "Port", "br-int", "external_ids:a=1", "external_ids:b=1", "external_ids:c=1")
     async with reading(server) as reader:
@@ -257,6 +297,27 @@ async def test_a_transaction_that_loses_its_connection_may_have_been_applied(ser
         server.kill()
         with pytest.raises(OvsdbUnavailable, match="may or may not have been applied"):
             await under_way
+
+
+async def test_a_transaction_that_loses_its_connection_half_sent_harms_nobody(server: OvsdbServer) -> None:
+    async with reading(server) as reader:
+        uuid = reader.find("Port", name="br-int")
+        assert uuid is not None
+
+        def build(transaction: Transaction) -> None:
+            row = transaction.row("Port", uuid)
+            assert row is not None
+            row.set_key("external_ids", "large", "x" * 1_000_000)
+
+        server.stop()
+        under_way = asyncio.create_task(reader.database.transact(build))
+        await asyncio.sleep(0)
+        server.kill()
+        with pytest.raises(OvsdbUnavailable):
+            await under_way
+        server.start()
+        assert (await reader.next()).whole
+        assert await reader.database.transact(set_tag(reader, 7))
 
 
 async def test_a_transaction_that_is_cancelled_leaves_nothing_behind(server: OvsdbServer) -> None:

@@ -41,7 +41,7 @@ class VSwitchd:
             within_ten_seconds(lambda bridge=bridge: self._answers(bridge), f"{bridge} answers")
 
     def kill(self) -> None:
-        """kill -9."""
+        """End it as a crash does."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()

@@ -42,11 +42,11 @@ class Agent:
         ours = {key: value for key, value in os.environ.items() if not key.startswith("PORTWATCH_")}
         self.environment = ours | settings | dict(environment or {})
         self._http_host, _, self._http_port = self.environment["PORTWATCH_HTTP__LISTEN"].rpartition(":")
-        # Unlike setns alone, `ip netns exec` also shows the namespace's devices in /sys; it keeps the pid.
+        # Not `ip netns exec`: it mounts /sys anew, and in a chroot `/` is no mount point. It keeps the pid.
         self.process = Process(
             children,
             children.unique(f"{hypervisor.name}-portwatch"),
-            ["ip", "netns", "exec", hypervisor.namespace.name, *command],
+            ["nsenter", f"--net=/run/netns/{hypervisor.namespace.name}", *command],
             environment=self.environment,
         )
         self.start = self.process.start

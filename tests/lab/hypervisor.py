@@ -60,11 +60,18 @@ class Hypervisor:
         """The tunnel address, IPv6."""
         return self.address.ipv6
 
-    def start(self, template: Path) -> None:
-        """Bring up a new hypervisor, connected to the underlay already; returns when it can carry tunnels."""
+    def begin(self, template: Path) -> None:
+        """Take the first of three steps to a running hypervisor; each begins what takes time, and returns.
+
+        It is connected to the underlay already. Several hypervisors take a step each, and so come up together.
+        """
         self._silence(underlay.UPLINK)
         self.switch.make_database(template)
-        self.ovsdb_server.start()
+        self.ovsdb_server.start(wait=False)
+
+    def configure(self) -> None:
+        """Take the second step: what the switch shall find when it starts."""
+        self.ovsdb_server.wait_ready()
         self.vsctl(
             *("--no-wait", "--", "init"),
             *("--", "set", "Open_vSwitch", ".", f"external_ids:hostname={self.name}"),
@@ -73,7 +80,11 @@ class Hypervisor:
             *("--", "set", "Bridge", PHYSICAL, "datapath_type=netdev", f'other_config:hwaddr="{self.mac}"'),
             *("--", "add-port", PHYSICAL, underlay.UPLINK),
         )
-        self.vswitchd.start()
+        self.vswitchd.start(wait=False)
+
+    def wait_ready(self) -> None:
+        """Take the last step; it can carry tunnels when this returns."""
+        self.vswitchd.wait_ready()
 
     def create_bridge(self, bridge: str = INTEGRATION) -> None:
         """Make a bridge unless it is there; a new one drops everything."""
@@ -162,7 +173,7 @@ class Hypervisor:
         self.namespace.ip(f"link set {device} arp off up")
 
     def _address_physical_bridge(self) -> None:
-        # br-phy is a tap of vswitchd's and dies with it: each new one comes without address.
+        # Needed once: the tap br-phy outlives vswitchd, even a killed one, with its addresses. Again is no change.
         self.namespace.sysctl({f"ipv6/conf/{PHYSICAL}/{key}": value for key, value in _IPV6_AT_ONCE.items()})
         addresses = [f"address replace {address} dev {PHYSICAL}" for address in self.address.with_prefixes]
         self.namespace.ip(f"link set {PHYSICAL} up", *addresses)

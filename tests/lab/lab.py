@@ -11,7 +11,6 @@ import shutil
 import signal
 import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -142,12 +141,17 @@ class Lab:
         self.broker.connect()
         for hypervisor in self.hypervisors:
             self.underlay.connect(hypervisor.name, hypervisor.namespace)
-        with ThreadPoolExecutor(max_workers=1 + len(self.hypervisors)) as together:
-            starts = [together.submit(hv.start, template) for hv in self.hypervisors]
-            if self._start_broker:
-                starts.append(together.submit(self.broker.start))
-        for start in starts:
-            start.result()
+        if self._start_broker:
+            self.broker.start(wait=False)
+        # Not by threads: an interrupt would reach this one only, and the others would go on in a lab that is gone.
+        for hypervisor in self.hypervisors:
+            hypervisor.begin(template)
+        for hypervisor in self.hypervisors:
+            hypervisor.configure()
+        for hypervisor in self.hypervisors:
+            hypervisor.wait_ready()
+        if self._start_broker:
+            self.broker.process.wait_ready()
 
     def _namespace(self, name: str) -> Namespace:
         return Namespace(f"{self._record.namespace_prefix}{name}")

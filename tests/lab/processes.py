@@ -102,7 +102,12 @@ class Process:
                 stderr=errors,
                 adopt=self._adopt,
             )
-        if wait and self._ready:
+        if wait:
+            self.wait_ready()
+
+    def wait_ready(self) -> None:
+        """Wait until it does its work; one that ends meanwhile, or takes too long, is an error."""
+        if self._ready:
             self._ready(self)
 
     def until(self, condition: Callable[[], T | None], timeout: float, what: str | Callable[[], str]) -> T:
@@ -162,8 +167,7 @@ class Process:
         """Thaw it (SIGCONT); returns when it runs again and does its work."""
         self._signal(signal.SIGCONT)
         eventually(lambda: "T" not in self._states(), STOP_SECONDS, f"{self.name}: running again")
-        if self._ready:
-            self._ready(self)
+        self.wait_ready()
 
     def _adopt(self, child: subprocess.Popen[bytes]) -> None:
         identity = ProcessId.of(child.pid)

@@ -205,8 +205,9 @@ class Reactor:
             self.snapshots.listen(network_id)
             if self.snapshots.settled(network_id):
                 self._sequences.grow_up((plug.port,), now)
-        self._changed.add(port_id)
-        self._installed.discard(port_id)
+        if before is None or _wiring(before) != _wiring(plug):
+            self._changed.add(port_id)
+            self._installed.discard(port_id)
         hint = plug.vlan if plug.remembered == network_id else None
         return self.fabric.attach(self._claim(plug), plug.ofport, hint)
 
@@ -367,3 +368,8 @@ class Reactor:
             self._wants(again)
             self._await(admitted)
         return installed
+
+
+def _wiring(plug: Plug) -> tuple[object, ...]:
+    """Return what a port's own flows hang on: while it stays, an ACTIVE port stays ACTIVE through other changes."""
+    return plug.ofport, plug.port.segment, plug.port.mac, plug.port.admin_up, plug.port.fault

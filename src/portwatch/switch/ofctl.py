@@ -8,7 +8,6 @@ behind, and none costs a thread: their ends are pidfd events (Linux 5.3).
 import asyncio
 import fcntl
 import os
-import signal
 import subprocess
 import sys
 from collections import defaultdict
@@ -68,7 +67,7 @@ class OfCtl:
                 # Soon, not now: the caller goes on first with what it has learned.
                 asyncio.get_running_loop().call_soon(self._prepare, bridge)
         if status < 0:
-            raise OutcomeUnknown(bridge, f"{self._program} was ended by {signal.Signals(-status).name}")
+            raise OutcomeUnknown(bridge, f"{self._program} was ended by signal {-status}")
         if status > 0:
             raise fault(bridge, stderr, lines=len(text.splitlines()))
 
