@@ -6,6 +6,7 @@ until it is taken. There is one taker; when its waiting is cancelled, nothing is
 
 import asyncio
 from collections.abc import Callable
+from itertools import islice
 from typing import Generic, TypeVar
 
 K = TypeVar("K")
@@ -26,17 +27,28 @@ class Mailbox(Generic[K, V]):
         self._values[key] = value
         self._filled.set()
 
-    async def take(self) -> dict[K, V]:
-        """Wait until something is here, then take all of it."""
+    async def take(self, most: int | None = None) -> dict[K, V]:
+        """Wait until something is here, then take all of it, or the *most* that have lain here longest."""
         while not self._values:
             await self._filled.wait()
-        return self.take_now()
+        return self.take_now(most)
 
-    def take_now(self) -> dict[K, V]:
-        """Take all that is here, which may be nothing."""
-        values, self._values = self._values, {}
-        self._filled.clear()
-        return values
+    def take_now(self, most: int | None = None) -> dict[K, V]:
+        """Take all that is here, which may be nothing, or the *most* that have lain here longest."""
+        if most is None or len(self._values) <= most:
+            values, self._values = self._values, {}
+            self._filled.clear()
+            return values
+        return {key: self._values.pop(key) for key in list(islice(self._values, most))}
+
+    def drop(self, key: K) -> None:
+        """Take what lies here for *key*, if anything, and forget it."""
+        self._values.pop(key, None)
+        if not self._values:
+            self._filled.clear()  # else a taker would never wait again, and nobody else would have a turn
+
+    def __contains__(self, key: K) -> bool:
+        return key in self._values
 
     def __len__(self) -> int:
         return len(self._values)

@@ -37,7 +37,7 @@ from portwatch.ovsdb.rows import TABLES
 from portwatch.ovsdb.watcher import watch
 from portwatch.switch.ofctl import OfCtl
 
-GOODBYE_SECONDS = 2.0
+GOODBYE_SECONDS = 1.5
 """How long the last words to the bus may take."""
 BRIDGES_RETRY = 1.0
 """Seconds between attempts to make the bridges while OVSDB or vswitchd is not there."""
@@ -89,8 +89,8 @@ class Sidecar:
         stopping = asyncio.create_task(self._stop.wait(), name="signals")
         try:
             await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if not running.done() and self.agent is not None:
-                self.agent.link.stop()
+            if not running.done() and self.agent is not None and self.agent.exchange.link.trouble is None:
+                self.agent.exchange.link.stop()
                 await asyncio.wait({self._bus_task}, timeout=GOODBYE_SECONDS)
         finally:
             stopping.cancel()
@@ -119,7 +119,7 @@ class Sidecar:
             if change.switch:
                 self._look_at_bridges.set()
                 for programmer in self.agent.programmers.values():
-                    programmer.kick()
+                    programmer.hurry()
 
     def _make_agent(self) -> Agent:
         config = self.config
@@ -127,9 +127,9 @@ class Sidecar:
         identity = Identity(host, uuid4().hex, config.tunnel.local_ip)
         log.info("this host", host=host, session=identity.session, tunnel_ip=str(identity.endpoint))
         agent = Agent(config, identity, self.picture, self._database, self._ofctl, broker_of(config), self.metrics)
-        self._bus_task = self._start("bus", agent.link.run())
-        self._start("inbox", agent.read_bus())
-        self._start("manifests", agent.publish_manifests())
+        self._bus_task = self._start("bus", agent.exchange.link.run())
+        self._start("inbox", agent.exchange.read())
+        self._start("manifests", agent.exchange.publish_manifests())
         self._start("records", agent.write_records())
         self._start("time", agent.keep_time())
         for bridge, programmer in agent.programmers.items():
@@ -240,7 +240,7 @@ class Sidecar:
 
 
 async def _server_sent(agent: Agent) -> AsyncIterator[Event]:
-    async for payload in agent.follow():
+    async for payload in agent.exchange.follow():
         event = json.loads(payload)
         yield Event(data=payload.decode(), type=event["type"], id=event["id"].rpartition("/")[2])
 

@@ -43,6 +43,7 @@ MANIFEST_EXPIRY: Final = 24 * 3600
 """Seconds that the manifest of a share that became empty stays on the broker."""
 
 REASONS: Final = (
+    "fault",
     *("foreign-topic", "too-large", "not-json", "wrong-shape", "wrong-value"),
     *("endpoint-not-allowed", "topic-mismatch", "stale"),
 )
@@ -53,7 +54,8 @@ _NUMBER_DIGITS: Final = 18
 _UNKNOWN_NETWORK: Final = "_"
 
 _Count = Annotated[int, Meta(ge=0, le=SEQ_MAX)]
-_Text = Annotated[str, Meta(max_length=256)]
+_PRINTABLE: Final = r"^[^\x00-\x1f\x7f]*(?!\n)$"
+_Text = Annotated[str, Meta(max_length=256, pattern=_PRINTABLE)]
 _Addresses = Annotated[tuple[_Text, ...], Meta(max_length=1024)]
 _Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", max_length=64)]
 _Moment = Annotated[datetime, Meta(tz=True)]
@@ -78,7 +80,7 @@ class PortData(Struct, frozen=True):
     device_owner: _Text = ""
     kind: Kind = Kind.SINGLE
     tunnel_ip: str | None = None
-    reason: Annotated[str, Meta(max_length=1024)] | UnsetType = UNSET
+    reason: Annotated[str, Meta(max_length=1024, pattern=_PRINTABLE)] | UnsetType = UNSET
 
 
 class PortMessage(Struct, frozen=True):

@@ -322,7 +322,7 @@ async def test_tls_to_a_broker_that_speaks_none_fails_in_words(tmp_path: Path) -
 
 
 async def test_killed_broker_ends_the_connection_and_all_that_waits_for_it(mosquitto: Mosquitto) -> None:
-    async with a_client(MqttBroker(MqttSettings(mosquitto.url))) as (connection, _):
+    async with a_client(MqttBroker(MqttSettings(mosquitto.url, answer_timeout=60))) as (connection, _):
         mosquitto.child.send_signal(signal.SIGSTOP)
         waiting = [
             asyncio.create_task(call)
@@ -330,7 +330,7 @@ async def test_killed_broker_ends_the_connection_and_all_that_waits_for_it(mosqu
                 connection.closed(),
                 connection.subscribe("a"),
                 connection.unsubscribe("b"),
-                *(connection.publish(*[Publication("a", bytes(10_000))] * 100) for _ in range(5)),
+                *(connection.publish(*[Publication("a", bytes(10_000))] * 10) for _ in range(50)),
             )
         ]
         done, _ = await asyncio.wait(waiting, timeout=0.05)

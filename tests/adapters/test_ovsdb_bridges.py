@@ -39,6 +39,12 @@ def rows(switch: VSwitchd, *ports: str) -> list[Any]:
     return switch.database.transact(*where)
 
 
+def assert_threads_end() -> None:
+    for thread in set(threading.enumerate()) - {threading.main_thread()}:
+        thread.join(10)
+        assert not thread.is_alive(), thread
+
+
 def open_files() -> list[str]:
     return sorted(str(path) for path in Path("/proc/self/fd").iterdir())
 
@@ -135,13 +141,13 @@ async def test_a_second_call_writes_nothing_at_all(switch: VSwitchd, kind: Netwo
 
 
 async def test_it_leaves_neither_threads_nor_descriptors_behind(switch: VSwitchd) -> None:
-    await ensure(remote(switch), TUNNELLED)  # asyncio keeps the thread that it lent
-    threads, files = set(threading.enumerate()), open_files()
+    await ensure(remote(switch), TUNNELLED)
+    files = open_files()
 
     for number in range(5):
         await ensure(remote(switch), Bridges(local_ip=ADDRESS + number))
 
-    assert set(threading.enumerate()) == threads
+    assert_threads_end()
     assert open_files() == files
 
 
@@ -354,7 +360,7 @@ async def test_an_ovsdb_server_that_hangs_is_given_up_in_time_and_holds_no_threa
     switch: VSwitchd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await ensure(remote(switch), Bridges())
-    threads, files = set(threading.enumerate()), open_files()
+    files = open_files()
     look = bridges._missing  # noqa: SLF001  # the worst moment to hang is right before the answer
 
     def look_and_hang(api: Any, wanted: Bridges) -> Iterator[Any]:
@@ -367,6 +373,6 @@ async def test_an_ovsdb_server_that_hangs_is_given_up_in_time_and_holds_no_threa
         await ensure(remote(switch), TUNNELLED, timeout=2)
 
     assert time.monotonic() - start < 10
-    assert set(threading.enumerate()) == threads
+    assert_threads_end()
     assert open_files() == files
     switch.database.go_on()

@@ -26,6 +26,7 @@ from tests.adapters.ovsdb_reader import (
     on_bridge,
     reading,
     running_server,
+    set_tag,
     told,
 )
 from tests.adapters.ovsdb_server import SCHEMA, OvsdbServer
@@ -80,6 +81,18 @@ async def test_it_survives_one_restart_after_another(server: OvsdbServer) -> Non
 
         assert reader.database.link.connections == 11
     assert time.monotonic() - start < 10  # the back-off does not grow while it succeeds
+
+
+@pytest.mark.asyncio(loop_factories=["asyncio", "uvloop"])
+async def test_reading_writing_and_coming_back_work_on_either_loop(server: OvsdbServer) -> None:
+    async with reading(server) as reader:
+        for tag in range(1, 4):
+            server.kill()
+            await link_when(reader.database, connected=False)
+            server.start()
+            assert (await reader.next()).whole
+            await reader.database.transact(set_tag(reader, tag))
+            await reader.until("Port", name="br-int", tag=tag)
 
 
 async def test_what_changed_before_the_connection_broke_is_told_though_there_is_no_server_now(

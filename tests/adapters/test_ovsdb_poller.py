@@ -11,7 +11,7 @@ import pytest
 
 from portwatch.ovsdb.poller import PATIENCE, POLLIN, POLLOUT, Wakeups, Wants
 
-pytestmark = [pytest.mark.adapters, pytest.mark.asyncio]
+pytestmark = [pytest.mark.adapters, pytest.mark.asyncio(loop_factories=["asyncio", "uvloop"])]
 
 
 class Wakes:

@@ -22,7 +22,7 @@ START_SECONDS = 10.0
 MESSAGE_SECONDS = 10.0
 
 # "No limits": mosquitto's own drop all but about 1,000 of a large retained snapshot.
-NO_LIMITS = ["max_queued_messages 0", "max_queued_bytes 0", "max_inflight_messages 0"]
+NO_LIMITS = ["max_queued_messages 1000000", "max_queued_bytes 0", "max_inflight_messages 0", "set_tcp_nodelay true"]
 
 
 @dataclass(frozen=True)

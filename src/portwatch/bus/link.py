@@ -5,7 +5,7 @@ Whoever uses it says what to listen to and what to say; the link keeps both acro
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import uuid4
@@ -13,11 +13,16 @@ from uuid import uuid4
 import structlog
 
 from portwatch.bus.connection import Broker, Connection, Message, Publication
-from portwatch.errors import BusUnavailable, PublishRefused, SubscribeRefused
+from portwatch.errors import BusUnavailable, IdentityTaken, PublishRefused, SubscribeRefused
 from portwatch.mailbox import Mailbox
 
 BACKOFF = (0.1, 5.0)
 """Seconds between attempts to connect: at first, and at most. With jitter: a thousand come back at once."""
+
+STOOD = 10.0
+"""Seconds after which a connection was a good one: only then is the next attempt made as soon as the first."""
+REFUSED_AGAIN = 30.0
+"""Seconds after which the broker is asked again for what it has refused."""
 
 log = structlog.get_logger()
 
@@ -46,11 +51,20 @@ class Speaker(Protocol):
     def subscribing(self, filters: frozenset[str]) -> None:
         """These are about to be subscribed to: all that is retained there comes (again)."""
 
+    def receive(self, message: Message) -> None:
+        """Take in a message; called for each, as it comes."""
+
+    def announcement(self) -> Publication:
+        """Return what is said first on a new connection: who we are."""
+
+    async def introduced(self) -> None:
+        """Return when the name is ours to speak under, or raise `IdentityTaken`."""
+
 
 class Link:
     """One agent's. `listen` and `say` at any time; `run` connects for ever."""
 
-    def __init__(self, broker: Broker, name: str, speaker: Speaker, inbox: Mailbox[str, Message]) -> None:
+    def __init__(self, broker: Broker, name: str, speaker: Speaker) -> None:
         """*name* begins the client id; its rest is random, so that a double of this host disturbs no session."""
         self.trouble: str | None = "not yet connected"
         """Why there is no connection, for people; None when there is one."""
@@ -58,9 +72,11 @@ class Link:
         self._broker = broker
         self._client_id = f"portwatch-{name}-{uuid4().hex[:12]}"
         self._speaker = speaker
-        self._inbox = inbox
         self._wanted: frozenset[str] = frozenset()
         self._dropped: frozenset[str] = frozenset()
+        self.refused: dict[str, str] = {}
+        """What the broker refuses, by topic or filter, and why: it is asked again."""
+        self._unsaid: dict[str, Words] = {}
         self._outbox: Mailbox[str, Words] = Mailbox()
         self._work = asyncio.Event()
         self._stopped = asyncio.Event()
@@ -90,34 +106,45 @@ class Link:
     async def run(self) -> None:
         """Connect, and connect again, until `stop`."""
         pause, most = BACKOFF
+        loop = asyncio.get_running_loop()
         while not self._stopped.is_set():
+            since = loop.time()
             try:
                 async with self._broker.connect(
-                    client_id=self._client_id, will=self._speaker.will(), receive=self._receive
+                    client_id=self._client_id, will=self._speaker.will(), receive=self._speaker.receive
                 ) as connection:
-                    pause = BACKOFF[0]
-                    await self._converse(connection)
+                    stepping_down = await self._converse(connection)
+                if stepping_down is not None:
+                    raise stepping_down
             except (BusUnavailable, SubscribeRefused) as error:
                 if self.trouble != str(error):
                     log.warning("no connection to the bus; trying again", error=str(error))
                 self.trouble = str(error)
                 self._on_change()
+                if loop.time() - since > STOOD:
+                    pause = BACKOFF[0]
                 try:
-                    await asyncio.wait_for(self._stopped.wait(), pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter is no secret
+                    jitter = random.uniform(0.5, 1.5)  # noqa: S311 - no secret
+                    await asyncio.wait_for(self._stopped.wait(), pause * jitter)
                 except TimeoutError:
                     pause = min(pause * 2, most)
 
     # --- within --------------------------------------------------------------------------------------------------
 
-    def _receive(self, message: Message) -> None:
-        self._inbox.put(message.topic, message)
-
-    async def _converse(self, connection: Connection) -> None:
+    async def _converse(self, connection: Connection) -> IdentityTaken | None:
         """Speak and listen until the connection is lost, or until `stop`: leaving normally withholds the will."""
         subscribed = await self._subscribe(connection, frozenset())
+        await connection.publish(self._speaker.announcement())
+        try:
+            await self._speaker.introduced()
+        except IdentityTaken as error:
+            return error
         # From here on news goes to the outbox, and behind the greeting: each topic's newest word comes last.
         self.trouble = None
-        await self._publish(connection, self._speaker.greeting())
+        greeting = tuple(self._speaker.greeting())
+        for publication in greeting:
+            self._outbox.drop(publication.topic)
+        await self._publish(connection, greeting)
         self.connections += 1
         log.info("connected to the bus", filters=len(subscribed))
         self._on_change()
@@ -126,10 +153,13 @@ class Link:
         try:
             while not self._stopped.is_set():
                 work = asyncio.ensure_future(self._work.wait())
-                await asyncio.wait({closed, work}, return_when=asyncio.FIRST_COMPLETED)
+                again = REFUSED_AGAIN if self.refused else None
+                awoken, _ = await asyncio.wait({closed, work}, timeout=again, return_when=asyncio.FIRST_COMPLETED)
                 work.cancel()
                 if closed.done():
                     closed.result()
+                if not awoken:
+                    self._ask_again()
                 self._work.clear()
                 await self._speak(connection)
                 if self._wanted != subscribed or self._dropped:
@@ -137,25 +167,53 @@ class Link:
             await self._publish(connection, self._speaker.farewell())
         finally:
             closed.cancel()
+        return None
 
     async def _subscribe(self, connection: Connection, subscribed: frozenset[str]) -> frozenset[str]:
         wanted, dropped = self._wanted, self._dropped
         self._dropped = frozenset()
         if new := wanted - (subscribed - dropped):
             self._speaker.subscribing(new)
-            await connection.subscribe(*sorted(new))
+            try:
+                await connection.subscribe(*sorted(new))
+            except SubscribeRefused as error:
+                # The rest stands: one forbidden network silences no other.
+                self._note_refusal(error.topic, str(error))
         if old := subscribed - wanted:
             await connection.unsubscribe(*sorted(old))
         return wanted
 
     async def _speak(self, connection: Connection) -> None:
-        batch = self._outbox.take_now().values()
-        await self._publish(connection, (each for words in batch for each in words.publications))
-        for words in batch:
-            words.said()
+        batch = self._outbox.take_now()
+        for topic in batch:
+            self.refused.pop(topic, None)
+        await self._publish(connection, (each for words in batch.values() for each in words.publications), batch)
+        for topic, words in batch.items():
+            if topic not in self.refused:
+                words.said()
 
-    async def _publish(self, connection: Connection, publications: Iterable[Publication]) -> None:
+    async def _publish(
+        self, connection: Connection, publications: Iterable[Publication], words: Mapping[str, Words] | None = None
+    ) -> None:
         try:
             await connection.publish(*publications)
         except PublishRefused as error:
-            log.error("the bus refuses what we publish", topic=error.topic, error=str(error))
+            self._note_refusal(error.topic, str(error))
+            if words and error.topic in words:
+                self._unsaid[error.topic] = words[error.topic]
+
+    def _note_refusal(self, topic: str, why: str) -> None:
+        if topic not in self.refused:
+            log.error("the bus refuses what we ask", topic=topic, error=why)
+        self.refused[topic] = why
+        self._on_change()
+
+    def _ask_again(self) -> None:
+        """Ask once more for what was refused: the operator may have mended the broker's access list."""
+        for topic, words in self._unsaid.items():
+            if topic not in self._outbox:
+                self._outbox.put(topic, words)
+        self._dropped |= self._wanted & self.refused.keys()
+        self._unsaid.clear()
+        self.refused.clear()
+        self._work.set()

@@ -97,7 +97,7 @@ class _MqttConnection:
         self._address = settings.address
         self._receive = receive
         self._loop = asyncio.get_running_loop()
-        self._wire = transport.Wire(self._read, self._write, self._wire_lost)
+        self._wire = transport.Wire(self._read, self._wire_lost)
         self._mqtt: aiomqtt.Client
         self._paho: paho.Client
         self._answered = asyncio.Event()

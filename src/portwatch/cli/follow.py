@@ -12,8 +12,9 @@ import click
 
 from portwatch import wire
 from portwatch.bus.connection import Message, Publication
+from portwatch.cli.table import printable
 from portwatch.config import Config, MemoryBus
-from portwatch.errors import PortwatchError, Refused
+from portwatch.errors import Refused
 from portwatch.events import PortEvent
 from portwatch.http import client
 from portwatch.model import HostName, NetworkId
@@ -54,16 +55,16 @@ async def _from_bus(config: Config, wanted: Filter, show: Callable[[dict[str, An
         network = NetworkId(wanted.network) if wanted.network else "+"
         host = HostName(wanted.host) if wanted.host else "+"
     except ValueError as error:
-        raise PortwatchError(str(error)) from None
+        raise click.UsageError(str(error)) from None
 
     def receive(message: Message) -> None:
         try:
             news = topics.decode(message.topic, message.payload)
         except Refused as error:
-            click.echo(f"refused {message.topic}: {error}", err=True)
+            click.echo(printable(f"refused {message.topic}: {error}"), err=True)
             return
         if isinstance(news, PortEvent):
-            show(json.loads(message.payload))
+            show(json.loads(wire.encode_event(news)))  # what was understood, and nothing else
 
     # A reader has no last words; a broker wants some: nobody listens to this topic.
     client_id = f"portwatch-events-{uuid4().hex[:12]}"
@@ -92,6 +93,6 @@ def _printer(wanted: Filter, as_json: bool) -> Callable[[dict[str, Any]], None]:
             ", ".join(data["fixed_ips"]),
             data.get("reason", ""),
         )
-        click.echo("  ".join(words).rstrip())
+        click.echo(printable("  ".join(words).rstrip()))
 
     return show

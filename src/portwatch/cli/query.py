@@ -6,10 +6,10 @@ from urllib.parse import quote
 
 import click
 
-from portwatch.cli.table import table
+from portwatch.cli.table import printable, table
 from portwatch.config import Config
 from portwatch.errors import PortwatchError
-from portwatch.http.client import fetch
+from portwatch.http.client import AgentNotRunning, fetch
 
 PORTS = (
     "port_id",
@@ -44,9 +44,12 @@ def ask(config: Config, question: str, argument: str | None, columns: tuple[str,
     if argument is not None:
         path += f"?network={quote(argument, safe='')}" if question == "fdb" else f"/{quote(argument, safe='')}"
     status, body = fetch(config.http.listen, path)
-    answer = json.loads(body)
-    if status != HTTPStatus.OK:
-        raise PortwatchError(f"the agent says: {answer.get('error', status)}")
+    try:
+        answer = json.loads(body)
+        if status != HTTPStatus.OK:
+            raise PortwatchError(f"the agent says: {printable(str(answer['error']))}")
+    except (ValueError, KeyError, TypeError):
+        raise AgentNotRunning(config.http.listen, "what answers there is no portwatch") from None
     if as_json:
         click.echo(json.dumps(answer, indent=2))
     elif not answer:

@@ -36,5 +36,9 @@ def _text(value: Any) -> str:
         if "state" in value and "host" in value:
             return f"{value['host']}:{value['state']}@{value['seq']}"
         return " ".join(str(each) for each in value.values() if each is not None)
-    # What comes from outside must not write on somebody's terminal.
-    return "".join(letter if letter.isprintable() else "?" for letter in str(value))
+    return printable(str(value))
+
+
+def printable(text: str) -> str:
+    """Return *text* without what moves a terminal: what comes from outside must not write on somebody's screen."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -34,7 +34,11 @@ class Announcer:
         self.claims: dict[PortId, Claim] = {}
         self.ended: set[ClaimKey] = set()
         """Claims that we ended on this connection to the bus: what still comes of them is an echo."""
-        self._revisions: dict[PortId, int] = {}
+        self._echoes: dict[PortId, int] = {}
+        """The revision of each claim that has come back to us from the bus."""
+        self._revision = 0
+        """The highest used for a port that has gone: should it come back, its topic and readers are the same."""
+        self._shares: dict[NetworkId, set[PortId]] = {}
         self._number = 0
 
     def say(
@@ -48,6 +52,7 @@ class Announcer:
         known_before: bool = False,
     ) -> tuple[PortEvent, ...]:
         """The port is this now. *known_before*: others may hold a claim of it from before our restart."""
+        before = self.claims.get(port.port_id)
         claim = Claim(
             host=self.identity.host,
             port=port,
@@ -55,17 +60,16 @@ class Announcer:
             status=status,
             session=self.identity.session,
             seq=seq,
-            revision=self._revisions.get(port.port_id, 0) + 1,
+            revision=(before.revision if before else self._revision) + 1,
             reason=reason,
         )
-        before = self.claims.get(port.port_id)
         events = changes(before, claim)
         if not events:
             return ()
         self.claims[port.port_id] = claim
         self.ended.update(event.key for event in events if isinstance(event, PortRemoved))
         self.ended.discard(key_of(claim))
-        self._revisions[port.port_id] = claim.revision
+        self._share_out(before, claim)
         if before is None and known_before:
             events = (PortUpdated(claim),)
         return self._stamped(events, now)
@@ -75,27 +79,66 @@ class Announcer:
         before = self.claims.pop(port_id, None)
         if before is None:
             return ()
-        self._revisions[port_id] += 1
+        last = replace(before, revision=before.revision + 1)
+        self._revision = max(self._revision, last.revision)
+        self._share_out(before, None)
+        self._echoes.pop(port_id, None)
         self.ended.add(key_of(before))
-        return self._stamped(changes(replace(before, revision=self._revisions[port_id]), None), now)
+        return self._stamped(changes(last, None), now)
 
     def again(self, now: datetime) -> tuple[PortEvent, ...]:
         """Say everything once more, as it stands: on a new connection."""
         return self._stamped((PortUpdated(claim) for claim in self.claims.values()), now)
 
+    def connecting(self) -> None:
+        """A connection to the bus begins: what is retained there comes, and none of it is an echo."""
+        self.ended.clear()
+        self._echoes.clear()
+
+    def heard(self, claim: Claim) -> None:
+        """A claim of ours has come back to us."""
+        self._echoes[claim.port.port_id] = claim.revision
+
+    def cleared(self, key: ClaimKey) -> bool:
+        """A claim of ours was cleared on the bus. Did somebody else do that, to the claim that we hold up now?
+
+        A topic keeps its order: what is cleared after we have heard our present claim was not cleared by us.
+        """
+        self.ended.discard(key)
+        claim = self.claims.get(key[2])
+        if claim is None or key_of(claim) != key:
+            return False
+        return self._echoes.pop(key[2], None) == claim.revision
+
+    def repeat(self, port_id: PortId, now: datetime) -> tuple[PortEvent, ...]:
+        """Say a claim again that somebody else has cleared."""
+        claim = self.claims[port_id]
+        claim = self.claims[port_id] = replace(claim, revision=claim.revision + 1)
+        return self._stamped((PortUpdated(claim),), now)
+
     def disown(self, claim: Claim, now: datetime) -> tuple[PortEvent, ...]:
         """End a claim that an earlier process of this host left on the bus."""
         self.ended.add(key_of(claim))
-        ended = replace(claim, session=self.identity.session, revision=self._revisions.get(claim.port.port_id, 0) + 1)
+        ended = replace(claim, session=self.identity.session, revision=self._revision + 1)
         return self._stamped((PortRemoved(ended),), now)
 
     def share(self, network_id: NetworkId) -> tuple[Claim, ...]:
         """Return our claims in a network."""
-        return tuple(claim for claim in self.claims.values() if claim.port.network_id == network_id)
+        return tuple(self.claims[port_id] for port_id in self._shares.get(network_id, ()))
 
     def manifest(self, network_id: NetworkId) -> Manifest:
         """Return the manifest of our share of a network."""
         return manifest_of(network_id, self.identity.host, self.identity.session, self.share(network_id))
+
+    def _share_out(self, before: Claim | None, after: Claim | None) -> None:
+        """Keep the ports of each network."""
+        old, new = (claim.port.network_id if claim else None for claim in (before, after))
+        if before and old is not None and old != new:
+            self._shares[old].discard(before.port.port_id)
+            if not self._shares[old]:
+                del self._shares[old]
+        if after and new is not None:
+            self._shares.setdefault(new, set()).add(after.port.port_id)
 
     @property
     def last_number(self) -> int:

@@ -50,8 +50,15 @@ class Unicast(NamedTuple):
     mac: Mac
 
 
+class LocalFlood(NamedTuple):
+    """A segment's floods among the ports here, and into the tunnel bridge."""
+
+    segment: Segment
+    where: str = "here"
+
+
 class Flood(NamedTuple):
-    """A segment's floods, local and remote, and its tunnel key."""
+    """A segment's floods to its other hosts, and its tunnel key. A port more or less here does not touch it."""
 
     segment: Segment
 
@@ -70,7 +77,7 @@ class Peer(NamedTuple):
     endpoint: TunnelEndpoint
 
 
-Key = Base | Wire | Unicast | Flood | Neighbor | Peer
+Key = Base | Wire | Unicast | LocalFlood | Flood | Neighbor | Peer
 Touched = set[Key]
 
 
@@ -275,7 +282,7 @@ class Fabric:
         touched: Touched = {Base()}
         touched.update(self.peers)
         for segment, view in self.segments.items():
-            touched.add(Flood(segment))
+            touched.update((LocalFlood(segment), Flood(segment)))
             touched.update(Unicast(segment, mac) for mac in view.stations)
             touched.update(Neighbor(segment, address) for address in view.addresses)
             touched.update(Wire(port_id) for port_id in view.wired)
@@ -309,8 +316,9 @@ class Fabric:
 
     def _wire(self, segment: Segment, attachment: Attachment) -> Touched:
         view = self.segments.setdefault(segment, SegmentView())
-        touched: Touched = {Wire(attachment.claim.port.port_id), Flood(segment)}
+        touched: Touched = {Wire(attachment.claim.port.port_id), LocalFlood(segment)}
         if not view.wired:
+            touched.add(Flood(segment))
             # The segment's first port here: it has a VLAN now, and all that is known of it becomes entries.
             touched.update(Unicast(segment, mac) for mac in view.stations)
             touched.update(Neighbor(segment, address) for address in view.addresses)
@@ -321,16 +329,17 @@ class Fabric:
     def _rewire(self, segment: Segment, before: Attachment, after: Attachment) -> Touched:
         view = self.segments[segment]
         view.wired[after.claim.port.port_id] = after
-        touched: Touched = {Wire(after.claim.port.port_id), Flood(segment)}
+        touched: Touched = {Wire(after.claim.port.port_id), LocalFlood(segment)}
         return touched | self._unindex(segment, view, before.claim) | self._index(segment, view, after.claim)
 
     def _unwire(self, segment: Segment, attachment: Attachment) -> Touched:
         view = self.segments[segment]
         port_id = attachment.claim.port.port_id
-        touched: Touched = {Wire(port_id), Flood(segment)}
+        touched: Touched = {Wire(port_id), LocalFlood(segment)}
         touched |= self._unindex(segment, view, attachment.claim)
         del view.wired[port_id]
         if not view.wired:
+            touched.add(Flood(segment))
             self.vlans.release(segment)
             if segment.vni:
                 self._by_vni.pop((segment.network_type, segment.vni), None)

@@ -68,11 +68,11 @@ def flood_group(fabric: Fabric, segment: Segment) -> FloodGroup | None:
 def neighbor_entry(fabric: Fabric, segment: Segment, address: IpAddress) -> NeighborEntry | None:
     """Return the answer for *address*; None when nobody elsewhere has it, or nobody may be pinned to it."""
     vlan, view = fabric.vlans.of.get(segment), fabric.segments.get(segment)
-    if vlan is None or view is None or not isinstance(address, IPv4Address):
+    if vlan is None or view is None or not isinstance(address, IPv4Address) or not segment.network_type.tunnelled:
         return None
     holders = view.addresses.get(address, {}).values()
-    if any(holder.port.kind is Kind.SHARED for holder in holders):
-        return None
+    if any(holder.port.kind is Kind.SHARED or holder.host == fabric.host for holder in holders):
+        return None  # a port here that has the address answers for itself, and probes for itself
     winners: dict[Mac, Claim] = {}
     for mac in {holder.port.mac for holder in holders if holder.port.mac}:
         if (verdict := fabric.verdict(segment, mac)).winner is not None:

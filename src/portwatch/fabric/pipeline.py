@@ -7,12 +7,13 @@ that operators know from Neutron (docs/contract.md, section 6). One small functi
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import Final
 from zlib import crc32
 
 from portwatch.fabric import l2pop
-from portwatch.fabric.fabric import Base, Fabric, Flood, Key, Neighbor, Peer, Unicast, Wire
+from portwatch.fabric.fabric import Base, Fabric, Flood, Key, LocalFlood, Neighbor, Peer, Unicast, Wire
 from portwatch.model import GENEVE, GRE, VXLAN, LocalVlan, OfPort, PortId, Segment, TunnelEndpoint
 from portwatch.openflow import flow as of
 from portwatch.openflow.bundle import Ownership, Purge
@@ -49,6 +50,10 @@ EXCEPTION: Final = 300
 
 LEARNED_FOR: Final = 300
 """Seconds, as Neutron and most bridges."""
+GROUP_PEERS: Final = 1000
+"""Peers in one group; 1,364 with IPv6 addresses is what can be read back."""
+GROUP_PARTS: Final = 16
+"""Groups of one segment, at most: four bits of a group id."""
 _BUCKET_MAX: Final = 0xFFFF_FF00
 """OpenFlow 1.5's OFPG_BUCKET_MAX: bucket ids are below it."""
 
@@ -74,22 +79,31 @@ INT, TUN = Bridge.INTEGRATION, Bridge.TUNNEL
 
 def plan(fabric: Fabric, policy: Policy, key: Key) -> tuple[Planned, ...]:
     """Return everything that the entry *key* needs on both bridges, from what is known now."""
+    return tuple(_planned(fabric, policy, key))
+
+
+def _planned(fabric: Fabric, policy: Policy, key: Key) -> Iterator[Planned]:  # noqa: C901, PLR0912 - a table
     match key:
         case Unicast(segment, mac):
-            entry = l2pop.fdb_entry(fabric, segment, mac)
-            return tuple(unicast(fabric, entry)) if entry else ()
+            if entry := l2pop.fdb_entry(fabric, segment, mac):
+                yield from unicast(fabric, entry)
         case Neighbor(segment, address):
-            neighbor = l2pop.neighbor_entry(fabric, segment, address) if policy.arp_responder else None
-            return tuple(arp_responder(neighbor)) if neighbor else ()
+            if policy.arp_responder and (neighbor := l2pop.neighbor_entry(fabric, segment, address)):
+                yield from arp_responder(neighbor)
+        case LocalFlood(segment):
+            if members := l2pop.flood_group(fabric, segment):
+                yield from local_flood(fabric, members)
         case Flood(segment):
-            members = l2pop.flood_group(fabric, segment)
-            return tuple(flood(fabric, members)) if members else ()
+            if members := l2pop.flood_group(fabric, segment):
+                yield from flood(fabric, members)
         case Wire(port_id):
-            return tuple(admission(fabric, port_id)) if port_id in fabric.local else ()
+            if port_id in fabric.local:
+                yield from admission(fabric, port_id)
         case Peer():
-            return tuple(acceptance(fabric, key)) if key in fabric.peers else ()
+            if key in fabric.peers:
+                yield from acceptance(fabric, key)
         case Base():
-            return tuple(base(fabric, policy))
+            yield from base(fabric, policy)
 
 
 # --- one function for each kind of entry -------------------------------------------------------------------------
@@ -143,30 +157,38 @@ def unicast(fabric: Fabric, entry: l2pop.FdbEntry) -> Iterator[Planned]:
         yield TUN, _flow(TUN_UNICAST, ENTRY, match, encapsulate)
 
 
-def flood(fabric: Fabric, members: l2pop.FloodGroup) -> Iterator[Planned]:
-    """A copy to each local port, tagged to the tunnel bridge first, and there one to each peer.
+def local_flood(fabric: Fabric, members: l2pop.FloodGroup) -> Iterator[Planned]:
+    """A copy to each local port, and one, tagged, to the tunnel bridge.
 
     OpenFlow never sends a packet back to the port it came from, so these outputs serve all directions.
     """
-    segment, vlan = members.segment, members.vlan
-    way = _way_out(fabric, segment)
+    way = _way_out(fabric, members.segment)
     tagged = (of.output(way[0]),) if way else ()
     untagged = tuple(of.output(ofport) for ofport in members.ofports)
-    yield INT, _flow(INT_FLOOD, ENTRY, (of.dl_vlan(vlan),), (*tagged, of.POP_VLAN, *untagged))
+    yield INT, _flow(INT_FLOOD, ENTRY, (of.dl_vlan(members.vlan),), (*tagged, of.POP_VLAN, *untagged))
+
+
+def flood(fabric: Fabric, members: l2pop.FloodGroup) -> Iterator[Planned]:
+    """What comes by tunnel is put into the segment's VLAN; what floods there goes to each peer."""
+    segment, vlan = members.segment, members.vlan
+    way = _way_out(fabric, segment)
     if way is None or segment.vni is None:
         return
-    tunnel = way[1]
     table = TUN_FROM_TUNNEL[segment.network_type]
     arrive = (of.PUSH_VLAN, of.set_vlan_vid(vlan), of.goto_table(TUN_LEARN))
     yield TUN, _flow(table, ENTRY, (of.tun_id(segment.vni),), arrive)
-    if members.endpoints:
-        buckets = tuple(
-            Bucket(number, (of.set_tun_dst(endpoint), of.output(tunnel)))
-            for number, endpoint in bucket_ids(members.endpoints).items()
-        )
-        yield TUN, group(group_id(vlan), buckets)
-        leave = (*_enter_tunnel(segment), of.to_group(group_id(vlan)))
-        yield TUN, _flow(TUN_FLOOD, ENTRY, (of.dl_vlan(vlan),), leave)
+    parts = flood_parts(members.endpoints)
+    for number, part in parts.items():
+        buckets = tuple(_bucket(bucket, endpoint, way[1]) for bucket, endpoint in bucket_ids(part).items())
+        yield TUN, group(group_id(vlan, number), buckets)
+    if parts:
+        to_groups = (of.to_group(group_id(vlan, number)) for number in parts)
+        yield TUN, _flow(TUN_FLOOD, ENTRY, (of.dl_vlan(vlan),), (*_enter_tunnel(segment), *to_groups))
+
+
+@lru_cache(maxsize=65536)
+def _bucket(number: int, endpoint: TunnelEndpoint, tunnel: OfPort) -> Bucket:
+    return Bucket(number, (of.set_tun_dst(endpoint), of.output(tunnel)))
 
 
 def arp_responder(entry: l2pop.NeighborEntry) -> Iterator[Planned]:
@@ -193,9 +215,26 @@ def acceptance(fabric: Fabric, peer: Peer) -> Iterator[Planned]:
 # --- numbers that follow from values -----------------------------------------------------------------------------
 
 
-def group_id(vlan: LocalVlan) -> int:
-    """Return the id of the flood group of the segment with this VLAN."""
-    return GROUPS.start + vlan
+def group_id(vlan: LocalVlan, part: int = 0) -> int:
+    """Return the id of a flood group of the segment with this VLAN: the low twelve bits are the VLAN."""
+    return GROUPS.start + (part << 12) + vlan
+
+
+def flood_parts(endpoints: tuple[TunnelEndpoint, ...]) -> dict[int, tuple[TunnelEndpoint, ...]]:
+    """Share a segment's peers out among its groups, so that each stays where it is when others come and go.
+
+    A group is kept small enough to be read back: the reply to a dump is one OpenFlow message of 64 KiB for each group,
+    and ovs-vswitchd (3.1 to 3.7) ends itself when a group does not fit.
+    """
+    if len(endpoints) <= GROUP_PEERS:
+        return {0: endpoints} if endpoints else {}
+    number = 2
+    while number < GROUP_PARTS and len(endpoints) / number > GROUP_PEERS * 0.6:
+        number *= 2
+    parts: dict[int, list[TunnelEndpoint]] = {}
+    for endpoint in endpoints:
+        parts.setdefault(crc32(endpoint.packed) % number, []).append(endpoint)
+    return {part: tuple(parts[part]) for part in sorted(parts)}
 
 
 def bucket_ids(endpoints: tuple[TunnelEndpoint, ...]) -> dict[int, TunnelEndpoint]:
@@ -235,7 +274,7 @@ def farewell(item: Flow) -> tuple[Purge, ...]:
 def depends_on(item: Item) -> LocalVlan | None:
     """Return the VLAN of the segment whose remote claims may want *item*; None when local state alone decides."""
     if isinstance(item, Group):
-        return _vlan(item.key.group_id - GROUPS.start)
+        return _vlan(item.key.group_id & 0xFFF)
     if item.table in (INT_DELIVER, TUN_UNICAST, TUN_NEIGHBORS, TUN_FLOOD):
         return _vlan_matched(item.key)
     return None

@@ -4,14 +4,16 @@ It owns the fabric and one ledger a bridge, and it is the same for live updates,
 bring the time and do the work: no clock, no I/O.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
 from portwatch.events import ClaimGone, ClaimKey, HostStatus, Manifest, PortEvent, PortRemoved, key_of
 from portwatch.fabric.announcer import Announcer, Identity
-from portwatch.fabric.fabric import Base, Fabric, Flood, Key, SwitchPorts, Touched, Unicast, Wire
+from portwatch.fabric.fabric import Base, Fabric, Flood, Key, LocalFlood, SwitchPorts, Touched, Unicast, Wire
 from portwatch.fabric.inheritance import Inheritance
 from portwatch.fabric.pipeline import OWN, Bridge, Policy, farewell, is_ours, plan
 from portwatch.fabric.sequences import Sequences
@@ -64,6 +66,8 @@ class Reactor:
         self._done = dict.fromkeys(Bridge, -1)
         self._left_behind: dict[ClaimKey, Claim] = {}
         self._loaded = False
+        self._said_more = False
+        self._collected: Touched | None = None
         self._wants({Base()})
 
     # --- OVSDB says ---------------------------------------------------------------------------------------------------
@@ -101,7 +105,7 @@ class Reactor:
 
     def connecting(self) -> None:
         """A connection to the bus begins: what is retained there under our name comes, and is no mere echo."""
-        self.announcer.ended.clear()
+        self.announcer.connecting()
 
     def heard(self, event: PortEvent | ClaimGone, now: datetime, clock: float) -> bool:
         """Another host's event; `StaleEvent` when the past is replayed. False when it is of no interest here."""
@@ -109,6 +113,8 @@ class Reactor:
         if host == self.identity.host:
             if isinstance(event, PortEvent):
                 self._own_echo(event, now, clock)
+            elif self.announcer.cleared(event.key):
+                self._publish(self.announcer.repeat(event.key[2], now))
             return False
         if network_id is None or not self.fabric.hosts(network_id):
             return False
@@ -120,6 +126,7 @@ class Reactor:
         if isinstance(event, ClaimGone | PortRemoved):
             self._withdraw({event.key, *self.snapshots.ended(event.key, clock)})
             return True
+        self._said_more = True
         self._wants(self.fabric.feed(event.claim))
         self._withdraw(self.snapshots.arrived(event.claim, clock))
         return True
@@ -130,10 +137,12 @@ class Reactor:
             mine = self.announcer.manifest(manifest.network_id)
             if (mine.count, mine.digest) != (manifest.count, manifest.digest):
                 self.manifests.add(manifest.network_id)
+        self._said_more = True
         self._withdraw(self.snapshots.stated(manifest, clock))
 
     def seen(self, status: HostStatus) -> None:
         """A host's own status, or its last will. Its entries stay: a silent host is a fact about the watcher."""
+        self._said_more = True
         self.hosts[status.host] = status
         if status.tunnel_ip is not None:
             self._endpoints[status.host] = status.tunnel_ip
@@ -141,8 +150,9 @@ class Reactor:
     def settle(self, now: datetime, clock: float) -> None:
         """Time has passed: networks may have become complete, and what was spared for their sake may go."""
         settled = self.snapshots.settle(clock)
-        if settled or any(ledger.spares for ledger in self.ledgers.values()):
+        if settled or (self._said_more and any(ledger.spares for ledger in self.ledgers.values())):
             self._reconsider()
+        self._said_more = False
         self._grow_up(self._sequences.young_in(settled), now)
 
     def say_again(self, now: datetime) -> tuple[PortEvent, ...]:
@@ -151,6 +161,17 @@ class Reactor:
             claim.port.network_id for claim in self.announcer.claims.values() if claim.port.network_id is not None
         )
         return self.announcer.again(now)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Plan once what several messages touch: what they change together costs as if one had said it."""
+        collected: Touched = set()
+        self._collected = collected
+        try:
+            yield
+        finally:
+            self._collected = None
+            self._wants(collected)
 
     # --- the switch says ----------------------------------------------------------------------------------------------
 
@@ -170,6 +191,11 @@ class Reactor:
     def reached(self) -> int:
         """The generation that both bridges hold by now."""
         return min(self._done.values())
+
+    @property
+    def awaited(self) -> AbstractSet[PortId]:
+        """The ports whose flows are not yet committed."""
+        return self._awaiting.keys()
 
     # --- questions ----------------------------------------------------------------------------------------------------
 
@@ -266,8 +292,8 @@ class Reactor:
         self._publish(self.announcer.say(plug.port, seq, status, reason, now, known_before=plug.seq is not None))
         segment = plug.port.segment
         wired = segment is not None and self.fabric.problem(port_id) is None
-        if wired and status is Status.BUILD:
-            return  # one write, when its flows are committed
+        if wired and status is Status.BUILD and not (plug.installed and self._loaded):
+            return  # one write, when its flows are committed; but what is not true any more is taken back at once
         vlan = self.fabric.vlans.of.get(segment) if wired and segment else None
         record = PortRecord(plug.port.network_id if wired else None, vlan, seq, status is Status.ACTIVE)
         known = PortRecord(
@@ -295,7 +321,7 @@ class Reactor:
         """Return the switch's words on a flow of this port that it did not take."""
         keys: list[Key] = [Wire(plug.port.port_id)]
         if plug.port.segment and plug.port.mac:
-            keys += [Unicast(plug.port.segment, plug.port.mac), Flood(plug.port.segment)]
+            keys += [Unicast(plug.port.segment, plug.port.mac), LocalFlood(plug.port.segment), Flood(plug.port.segment)]
         ledgers = self.ledgers.values()
         return next((words for ledger in ledgers for key in keys if (words := ledger.refusal(key))), None)
 
@@ -311,6 +337,7 @@ class Reactor:
         if isinstance(event, PortRemoved):
             self.snapshots.ended(event.key, clock)
         elif claim.session == self.identity.session and self._holds(event.key):
+            self.announcer.heard(claim)
             self.snapshots.arrived(claim, clock)
         elif self._loaded:
             self._left_over(claim, now)
@@ -338,6 +365,9 @@ class Reactor:
 
     def _wants(self, touched: Touched) -> None:
         """Plan what was touched anew, and tell the ledgers."""
+        if self._collected is not None:
+            self._collected |= touched
+            return
         changed = False
         for key in touched:
             by_bridge: dict[Bridge, list[Item]] = {bridge: [] for bridge in Bridge}
@@ -363,6 +393,9 @@ class Reactor:
             del self._awaiting[port_id]
             self._installed.add(port_id)
             self._tell(port_id, now)
+        if all(ledger.known for ledger in self.ledgers.values()):
+            for port_id in self._awaiting:
+                self._tell(port_id, now)
         if all(ledger.settled for ledger in self.ledgers.values()) and self.fabric.vlans.rested():
             again, admitted = self.fabric.retry_waiting()
             self._wants(again)

@@ -86,14 +86,15 @@ class Snapshots:
     def ended(self, key: ClaimKey, now: float) -> set[ClaimKey]:
         """A claim has ended by itself."""
         network_id, host, port_id = key
-        share = self._share(network_id, host)
-        if share is None:
+        snapshot = self._networks.get(network_id) if network_id is not None else None
+        share = snapshot.shares.get(host) if snapshot else None
+        if snapshot is None or share is None:
             return set()
         if share.fresh.pop(port_id, None) is None and port_id not in share.held:
             return set()
         share.held.discard(port_id)
-        if share.manifest is None and not share.held and network_id is not None:
-            del self._networks[network_id].shares[host]
+        if share.manifest is None and not share.held:
+            del snapshot.shares[host]
             return set()
         return self._changed(network_id, host, share, now)
 

@@ -75,11 +75,11 @@ class Ledger:
         """Let *item* be what is wanted of *key*; True when that is news."""
         if self.wanted.get(key) == item:
             return False
+        self.refused.pop(key, None)
         if item is None:
             del self.wanted[key]
         else:
             self.wanted[key] = item
-            self.refused.pop(key, None)
         if isinstance(item, Flow):
             self._inherited.discard(key)
         self._owed.add(key)
@@ -149,9 +149,10 @@ class Ledger:
         self.refused.clear()
 
     def reconsider(self) -> None:
-        """Owe again what was spared: the reason to spare it may be gone."""
-        self._owed |= self._spared
-        self._spared.clear()
+        """Owe again what was spared and need not be any more."""
+        free = {key for key in self._spared if (have := self.installed.get(key)) is None or not self._spare(have)}
+        self._spared -= free
+        self._owed |= free
         self._inherited = {
             key for key in self._inherited if (have := self.installed.get(key)) is not None and self._spare(have)
         }

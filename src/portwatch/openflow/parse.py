@@ -4,7 +4,7 @@ Reads what `ovs-ofctl --no-names -O OpenFlow15 dump-flows --no-stats` and `dump-
 read is a ValueError that holds the line: the dialect has changed, and guessing would delete what should stay.
 """
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from portwatch.openflow.flow import Action, Bucket, Field, Flow, FlowKey, Group, GroupKey, in_printed_order
 
@@ -60,10 +60,11 @@ def _flow(line: str) -> Flow:
     return Flow(cookie, FlowKey(table, priority, in_printed_order(tuple(match))), actions)
 
 
-def groups(dump: str) -> Iterator[Group]:
-    """Yield the groups of a `dump-groups`."""
+def groups(dump: str, ids: Container[int] | None = None) -> Iterator[Group]:
+    """Yield the groups of a `dump-groups` whose id is in *ids*: others' may be of kinds that we do not read."""
     for line in dump.splitlines():
-        if line.lstrip().startswith("group_id="):
+        number = line.strip().removeprefix("group_id=").partition(",")[0]
+        if number.isdigit() and (ids is None or int(number) in ids):
             yield group(line)
 
 
@@ -82,14 +83,13 @@ def _group(line: str) -> Group:
         raise ValueError("it has no id")
     buckets = []
     for part in parts:
-        name, _, actions = part.partition(",actions=")
-        label, _, number = name.partition(":")
-        if label != "bucket_id":
-            raise ValueError("a bucket has no id")
-        buckets.append(Bucket(int(number), tuple(map(Action, _split(actions)))))
-    if properties.get("type") != "all":
+        name, _, actions = part.partition("actions=")
+        number, *others = name.removeprefix("bucket_id:").rstrip(",").split(",")
+        # What we put in no bucket (weights, watched ports) is kept among the actions, so that it equals none of ours.
+        buckets.append(Bucket(int(number), (*map(Action, others), *map(Action, _split(actions)))))
+    if (kind := properties.get("type")) != "all":
         # Not of our making; a bucket that no group of ours has makes it differ from each of them.
-        buckets.append(Bucket(-1, (Action(f"type={properties.get('type')}"),)))
+        buckets.append(Bucket(-1, (Action(f"type={kind}"),)))
     return Group(GroupKey(int(properties["group_id"])), tuple(sorted(buckets, key=lambda bucket: bucket.bucket_id)))
 
 

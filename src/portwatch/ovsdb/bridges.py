@@ -9,9 +9,12 @@ what comes out of it, its number is still good if the setting comes back, and `p
 """
 
 import asyncio
+import contextlib
 import select
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import IPv6Address
 from time import monotonic
 from typing import Any, Final
@@ -70,26 +73,48 @@ async def ensure(remote: str, wanted: Bridges, *, timeout: float = 10.0, tls: Tl
                 schema = await database.schema()
         except TimeoutError:
             raise OvsdbUnavailable(f"{database.last_error}; the bridges were not looked at") from None
-    await asyncio.to_thread(_arrange, remote, schema, wanted, deadline)
+    # Made in this thread: the IDL takes time-based UUIDs, and libuuid keeps a descriptor for every thread that does.
+    idl = _Idl(remote, schema, deadline)
+    await _in_a_thread(partial(_arrange, idl, remote, wanted))
 
 
-def _arrange(remote: str, schema: Mapping[str, Any], wanted: Bridges, deadline: float) -> None:
+async def _in_a_thread(work: Callable[[], None]) -> None:
+    """Let *work* block a thread of its own: for a pool's thread the process would wait at its end."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def tell(error: BaseException | None) -> None:
+        if done.cancelled():
+            return
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)
+
+    def run() -> None:
+        error: BaseException | None = None
+        try:
+            work()
+        except BaseException as raised:  # noqa: BLE001 - it goes on, in whoever waits
+            error = raised
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(tell, error)
+
+    threading.Thread(target=run, name="ovsdbapp", daemon=True).start()
+    await done
+
+
+def _arrange(idl: "_Idl", remote: str, wanted: Bridges) -> None:
     """Do it in this thread, which ovsdbapp may block until the deadline. The TLS files are known by now."""
-    helper = idlutils.create_schema_helper(schema)
-    for table, columns in _COLUMNS.items():
-        helper.register_columns(table, list(columns))
-    idl = _Idl(remote, helper, deadline)
-    # Not started: it would make a thread that nothing ends when ovsdb-server hangs. Its own limit never matters.
-    channel = connection.Connection(idl, timeout=3600)
     stage = "ovsdb-server does not answer; the bridges were not looked at"
     try:
-        api = _Api(channel, start=False)  # before the rows come: its indexes know only what comes later
+        api = _Api(_Channel(idl), start=False)  # before the rows come: its indexes know only what comes later
         idlutils.wait_for_change(idl)
         if api.switch is None:
             raise OvsdbUnavailable(f"{remote}: the database is empty: has Open vSwitch been started (ovs-vsctl init)?")
         stage = "ovsdb-server does not answer; the bridges may or may not have been arranged"
         arrangement = _Arrangement(api, wanted)
-        transaction = _Transaction(api, channel, check_error=True, log_errors=False)
+        transaction = _Transaction(api, api.ovsdb_connection, check_error=True, log_errors=False)
         transaction.add(arrangement)
         transaction.do_commit()
         if arrangement.changes:
@@ -104,7 +129,6 @@ def _arrange(remote: str, schema: Mapping[str, Any], wanted: Bridges, deadline: 
         raise TransactionFailed(f"{remote}: {refusal(str(error).removeprefix('OVSDB Error: '))}") from error
     finally:
         idl.close()
-        channel.txns.close()
 
 
 class _Arrangement(command.BaseCommand):
@@ -217,8 +241,8 @@ class _Port:
 class _Api(impl_idl.OvsdbIdl):
     """ovsdbapp's commands, and what they need to know first."""
 
-    # ovsdbapp keeps one connection for the whole process; this is one for each object.
-    ovsdb_connection = None
+    # ovsdbapp keeps one connection for the whole process; here is one for each object.
+    ovsdb_connection: Any = None
 
     @property
     def switch(self) -> Any:
@@ -246,6 +270,17 @@ class _Api(impl_idl.OvsdbIdl):
         return [add, self.db_set("Port", name, ("external_ids", {OWNER_KEY: "true"}))]
 
 
+class _Channel:
+    """Stands in for ovsdbapp's connection, which makes a thread that nothing ends when ovsdb-server hangs."""
+
+    timeout = 3600  # the IDL's deadline comes first
+    is_running = None
+
+    def __init__(self, idl: "_Idl") -> None:
+        self.idl = idl
+        self.lock = threading.RLock()
+
+
 class _Transaction(impl_idl.OvsVsctlTransaction):
     def post_commit(self, txn: Any) -> None:
         """Do not wait for ovs-vswitchd here: ovsdbapp would swallow that it did not follow."""
@@ -258,7 +293,10 @@ class _TooLate(Exception):
 class _Idl(connection.OvsdbIdl):
     """An IDL that waits no longer than until a deadline, however deep in ovsdbapp."""
 
-    def __init__(self, remote: str, helper: Any, deadline: float) -> None:
+    def __init__(self, remote: str, schema: Mapping[str, Any], deadline: float) -> None:
+        helper = idlutils.create_schema_helper(schema)
+        for table, columns in _COLUMNS.items():
+            helper.register_columns(table, list(columns))
         super().__init__(remote, helper, leader_only=False)
         self._deadline = deadline
 

@@ -10,10 +10,12 @@ import json
 import re
 from typing import Final
 
-# Possessive (it never turns back): at C's speed up to the next brace, or to a string that has no end yet.
-_PLAIN: Final = re.compile(rb'(?:[^{}"]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)
+# At C's speed to the next brace, or to a string that has no end yet; and within a string to its end. Neither has more
+# than one way to match. (Possessive quantifiers would say so, but are broken in Debian 12's Python, gh-106052.)
+_PLAIN: Final = re.compile(rb'(?:[^{}"]+|"[^"\\]*(?:\\.[^"\\]*)*")*', re.DOTALL)
+_IN_STRING: Final = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
 _OPEN: Final = ord("{")
-_CLOSE: Final = ord("}")
+_QUOTE: Final = ord('"')
 
 
 class Frames:
@@ -23,6 +25,7 @@ class Frames:
         self._buffer = bytearray()
         self._scanned = 0
         self._depth = 0
+        self._in_string = False
         self.pending = False
         """May `take` have more to give before anything is fed?"""
 
@@ -47,12 +50,20 @@ class Frames:
         """Where the first message ends. What was scanned before is not scanned again."""
         buffer, at = self._buffer, self._scanned
         while True:
-            match = _PLAIN.match(buffer, at)
-            at = match.end() if match else at
-            if at == len(buffer) or buffer[at] not in (_OPEN, _CLOSE):
+            at = _skip(_IN_STRING if self._in_string else _PLAIN, buffer, at)
+            if at == len(buffer) or (self._in_string and buffer[at] != _QUOTE):
                 self._scanned = at
                 return None
-            self._depth += 1 if buffer[at] == _OPEN else -1
+            octet = buffer[at]
             at += 1
+            if octet == _QUOTE:
+                self._in_string = not self._in_string
+                continue
+            self._depth += 1 if octet == _OPEN else -1
             if self._depth <= 0:
                 return at
+
+
+def _skip(pattern: re.Pattern[bytes], buffer: bytearray, at: int) -> int:
+    match = pattern.match(buffer, at)
+    return match.end() if match else at

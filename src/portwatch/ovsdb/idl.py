@@ -182,6 +182,10 @@ class Replica(ovs.db.idl.Idl):
     def loaded(self) -> bool:
         return bool(self.state == self.IDL_S_MONITORING)
 
+    def notify(self, event: str, row: Any, updates: Any = None) -> None:  # noqa: ARG002  # the library's signature
+        """Note what the library tells us of; `_Rows` notes what it keeps to itself."""
+        self.touched[row._table.name, row.uuid] = None  # noqa: SLF001
+
     @property
     def version(self) -> int:
         """Another one after every change."""
@@ -266,7 +270,7 @@ class Sent:
 
 
 class _Rows(ovs.db.custom_index.IndexedRows):
-    """A table's rows, noting which are touched: `notify` is silent on a new row with defaults only."""
+    """A table's rows, noting which come and go: `notify` is silent on a new row that has only defaults."""
 
     def __init__(self, table: Any, name: str, touched: dict[tuple[str, UUID], None]) -> None:
         super().__init__(table)

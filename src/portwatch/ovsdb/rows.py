@@ -41,6 +41,8 @@ SEQ_KEY: Final = "portwatch-seq"
 INSTALLED_KEY: Final = "portwatch-installed"
 
 OWNER_MAX: Final = 255
+REASON_MAX: Final = 1000
+"""Characters of a reason: an event takes 1,024."""
 LISTED_MAX: Final = 256
 """Addresses, or address pairs, of one port: what fits an event with room to spare."""
 DIGITS_MAX: Final = 19
@@ -115,7 +117,7 @@ def plug(interface: InterfaceRow, port: PortRow) -> Plug | Unfit | None:
         port_id = PortId(ids["iface-id"])
         network_id = NetworkId(ids["network-id"]) if ids.get("network-id") else None
     except ValueError as error:
-        return Unfit(interface.name, f"bad-id: {error}")
+        return Unfit(interface.name, f"bad-id: {_printable(str(error))[:300]}")
     try:
         ofport = OfPort(interface.ofport or 0)
     except ValueError:
@@ -142,7 +144,7 @@ def _port(port_id: PortId, network_id: NetworkId | None, ids: Mapping[str, str])
         try:
             return parse(text)
         except ValueError as error:
-            faults.append(f"bad-{key}: {key} is {text[:80]!r}: {str(error)[:200]}")
+            faults.append(f"bad-{key}: {key} is {text[:80]!r}: {_printable(str(error)[:200])}"[:REASON_MAX])
             return absent
 
     owner = read("device-owner", _owner, "")
@@ -161,6 +163,10 @@ def _port(port_id: PortId, network_id: NetworkId | None, ids: Mapping[str, str])
         admin_up=read("admin-state", _admin_up, True),
         fault=faults[0] if faults else None,
     )
+
+
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _listed(text: str, parse: Callable[[str], T]) -> tuple[T, ...]:

@@ -1,27 +1,40 @@
 """Keep one bridge as its ledger wants it: read back, commit, try again. The only task that programs the bridge.
 
-While one bundle is in flight the next one collects in the ledger: no timers, and bursts fold by themselves.
+While one bundle is in flight the next one collects in the ledger: no timers, and bursts fold by themselves. The switch
+itself tells of changes (`monitor`): one that no commit of ours explains is drift, and is looked after at once; a slow
+audit finds what it does not tell.
 """
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Container, Iterable
 from time import perf_counter
-from typing import NoReturn, Protocol
+from typing import Final, NoReturn, Protocol
 
 import structlog
 
 from portwatch.errors import BundleInvalid, BundleRejected, OutcomeUnknown, SwitchUnavailable
 from portwatch.metrics import Metrics
 from portwatch.openflow import parse
-from portwatch.openflow.bundle import Bundle, Mod, Ownership
-from portwatch.openflow.flow import Item
+from portwatch.openflow.bundle import Bundle, Mod
+from portwatch.openflow.flow import FlowKey, Item
 from portwatch.openflow.ledger import Drift, Ledger
+from portwatch.switch.fault import LineRejected
 from portwatch.switch.monitor import FlowEvent, watch
 from portwatch.switch.ofctl import OfCtl
 
-BACKOFF = (0.05, 2.0)
+BACKOFF: Final = (0.05, 2.0)
 """Seconds to wait for a switch that does not answer: at first, and at most."""
+AUDIT_EVERY: Final = 25.0
+"""Seconds between read-backs that nothing has asked for: own flows are back within 30 (docs/contract.md, section 6)."""
+SUSPECT_EVERY: Final = 1.0
+"""Seconds between read-backs that the monitor asks for, at least."""
+ECHO: Final = 0.1
+"""Seconds after a commit in which the monitor may still be telling of it; no more changes than it made, though."""
+REFUSED_AGAIN: Final = 300.0
+"""Seconds after which the switch is offered again what it has refused."""
+SLICE: Final = 500
+"""Flows read before other tasks get their turn."""
 
 log = structlog.get_logger()
 
@@ -33,6 +46,16 @@ class Account(Protocol):
     def generation(self) -> int:
         """Counts the changes of what is wanted."""
 
+    @property
+    def group_ids(self) -> Container[int]:
+        """The ids that our groups may have."""
+
+    def is_ours(self, cookie: int) -> bool:
+        """Is this the cookie of a flow that we program?"""
+
+    async def dump_flows(self, ofctl: OfCtl) -> str:
+        """Return the dump of our flows."""
+
     def read_back(self, items: Iterable[Item]) -> Drift:
         """The switch holds these."""
 
@@ -40,62 +63,75 @@ class Account(Protocol):
         """What was wanted at *generation* stands in the switch."""
 
 
-class Programmer:
-    """One bridge's. `kick` after the ledger has changed; `lost` when the switch may have forgotten."""
+class Backoff:
+    """Growing pauses, with jitter: a thousand hosts come back at once."""
 
-    def __init__(
-        self, bridge: str, ledger: Ledger, own: Ownership, account: Account, ofctl: OfCtl, metrics: Metrics
-    ) -> None:
+    def __init__(self) -> None:
+        self._pause, self._most = BACKOFF
+
+    def reset(self) -> None:
+        self._pause = BACKOFF[0]
+
+    def next(self) -> float:
+        """Return the seconds to wait now."""
+        pause, self._pause = self._pause, min(self._pause * 2, self._most)
+        return pause * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
+
+
+class Programmer:
+    """One bridge's. `kick` after the ledger has changed; `hurry` when the bridge may have come."""
+
+    def __init__(self, bridge: str, ledger: Ledger, account: Account, ofctl: OfCtl, metrics: Metrics) -> None:
         self.bridge = bridge
         self.trouble: str | None = "not yet connected"
-        """Why the bridge cannot be programmed, for people; None when it can."""
+        """Why the bridge does not hold what is wanted, for people; None when it does."""
         self._ledger = ledger
-        self._own = own
         self._account = account
         self._ofctl = ofctl
         self._metrics = metrics
         self._work = asyncio.Event()
-        self._was_connected = False
-        self._on_change: Callable[[], None] = lambda: None
+        self._come = asyncio.Event()
+        self._backoff = Backoff()
+        self._connected = 0
+        self._unknown = 0
+        self._suspect = False
+        self._echoes = 0
+        self._read_at = self._committed_at = self._refused_at = -1000.0
+        self._held: tuple[str, str] | None = None
 
     def kick(self) -> None:
         """There may be something to do."""
         self._work.set()
 
-    def lost(self) -> None:
-        """The switch may not hold what we think: read it back before anything else."""
-        if self._ledger.known:
-            self._ledger.lost()
+    def hurry(self) -> None:
+        """The bridge may have come: do not sleep through it."""
+        self._come.set()
         self._work.set()
-
-    def when_changed(self, notify: Callable[[], None]) -> None:
-        """Call *notify* whenever `trouble` comes or goes."""
-        self._on_change = notify
 
     async def run(self) -> None:
         """Work for ever: watch the switch, read it back, program it; and from the start when it goes."""
-        pause, most = BACKOFF
         while True:
             try:
                 # The monitor first: what is read back once it stands misses nothing, and its end tells the switch's.
                 async with watch(self._ofctl, self.bridge) as events:
+                    self._connected += 1
+                    if self._connected > 1:
+                        self._metrics.reconnects.labels("switch").inc()
                     await self._read_back()
-                    pause = BACKOFF[0]
+                    self._backoff.reset()
                     await self._serve(events)
             except SwitchUnavailable as error:
-                self._unavailable(error)
-                self._work.clear()
-                try:
-                    # A kick may say that the bridge has come: do not sleep through it.
-                    await asyncio.wait_for(self._work.wait(), pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter is no secret
-                except TimeoutError:
-                    pause = min(pause * 2, most)
+                if self._ledger.known:
+                    self._ledger.lost()
+                self._ledger.retry_refused()
+                self._say_trouble(error.detail)
+                await self._pause()
 
-    # --- within --------------------------------------------------------------------------------------------------
+    # --- within -------------------------------------------------------------------------------------------------------
 
     async def _serve(self, events: AsyncIterator[FlowEvent]) -> NoReturn:
-        """Commit what is owed, until the switch goes."""
-        gone = asyncio.ensure_future(_end_of(events))
+        """Commit what is owed and look after what drifts, until the switch goes."""
+        following = asyncio.ensure_future(self._follow(events))
         try:
             while True:
                 if not self._ledger.known:
@@ -103,24 +139,82 @@ class Programmer:
                 if self._ledger.owes:
                     await self._commit()
                     continue
+                self._say_trouble(None)
                 self._work.clear()
+                if following.done():
+                    following.result()
                 work = asyncio.ensure_future(self._work.wait())
-                await asyncio.wait({gone, work}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({following, work}, timeout=self._until_audit(), return_when=asyncio.FIRST_COMPLETED)
                 work.cancel()
-                if gone.done():
-                    gone.result()
+                if self._until_audit() <= 0 and not self._ledger.owes:
+                    await self._audit()
         finally:
-            gone.cancel()
+            following.cancel()
+            await asyncio.wait({following})
 
-    async def _read_back(self) -> None:
+    async def _follow(self, events: AsyncIterator[FlowEvent]) -> None:
+        """Hold what the switch tells against our own doings; its end is the switch's: SwitchUnavailable."""
+        async for event in events:
+            if not self._account.is_ours(event.cookie):
+                continue
+            if perf_counter() - self._committed_at > ECHO:
+                self._echoes = 0
+            self._echoes -= 1
+            if self._echoes < 0:
+                self._suspect = True
+                self._work.set()
+
+    def _until_audit(self) -> float:
+        since = perf_counter() - self._read_at
+        return max(0.0, (SUSPECT_EVERY if self._suspect else AUDIT_EVERY) - since)
+
+    async def _audit(self) -> None:
+        """Read back, and owe what is not as we left it."""
+        if perf_counter() - self._refused_at > REFUSED_AGAIN:
+            self._refused_at = perf_counter()
+            self._ledger.retry_refused()
+        drift = await self._read_back()
+        if drift.total:
+            self._metrics.flow_drift.labels(self.bridge).inc(drift.total)
+            log.warning(
+                "flows of ours were changed by somebody else; putting them back",
+                bridge=self.bridge,
+                missing=drift.missing,
+                changed=drift.changed,
+                unknown=drift.unknown,
+            )
+
+    async def _read_back(self) -> Drift:
         """Learn what the switch holds."""
         started = perf_counter()
-        dump = await self._ofctl.dump_flows(self.bridge, self._own.cookie, self._own.mask)
-        groups = await self._ofctl.dump_groups(self.bridge)
-        drift = self._account.read_back([*parse.flows(dump), *parse.groups(groups)])
-        self._available()
+        self._suspect = False
+        self._echoes = 0
+        """How many changes the monitor may still tell that are our own doing."""
+        self._read_at = started
+        dumps = (await self._account.dump_flows(self._ofctl), await self._ofctl.dump_groups(self.bridge))
+        if self._ledger.known and dumps == self._held:
+            return Drift(0, 0, 0)
+        items: list[Item] = [*parse.groups(dumps[1], self._account.group_ids)]
+        for number, flow in enumerate(parse.flows(dumps[0])):
+            items.append(flow)
+            if number % SLICE == SLICE - 1:
+                await asyncio.sleep(0)
+        first = not self._ledger.known
+        drift = self._account.read_back(items)
+        self._held = None if self._ledger.owes else dumps
         self._metrics.resync_seconds.observe(perf_counter() - started)
-        log.info("switch read back", bridge=self.bridge, items=len(self._ledger.installed), otherwise=drift.total)
+        if first:
+            self._say_trouble("what the switch holds is being brought up to date" if self._ledger.owes else None)
+            log.info("switch read back", bridge=self.bridge, items=len(self._ledger.installed))
+        return drift
+
+    async def _pause(self) -> None:
+        """Wait for the switch a little longer each time, but not through the news that the bridge has come."""
+        self._come.clear()
+        try:
+            await asyncio.wait_for(self._come.wait(), self._backoff.next())
+        except TimeoutError:
+            return
 
     async def _commit(self) -> None:
         generation = self._account.generation
@@ -130,6 +224,9 @@ class Programmer:
             self._account.committed(generation)
             return
         started = perf_counter()
+        self._held = None
+        self._committed_at = started
+        self._echoes = sum(isinstance(mod.key, FlowKey) for mod in bundle.mods)
         try:
             await self._ofctl.commit(self.bridge, bundle.text())
         except asyncio.CancelledError:
@@ -140,14 +237,20 @@ class Programmer:
             await self._set_aside(bundle, error)
         except OutcomeUnknown as error:
             self._count("unknown")
-            log.warning("commit without an answer, reading the switch back", bridge=self.bridge, error=error.detail)
             self._ledger.lost()
+            self._unknown += 1
+            if self._unknown == 1:
+                log.warning("commit without an answer, reading the switch back", bridge=self.bridge, error=error.detail)
+            else:
+                self._say_trouble(f"commits go unanswered: {error.detail}")
+                await self._pause()
         except SwitchUnavailable:
             self._count("unavailable")
             self._ledger.lost()
             raise
         else:
             seconds = perf_counter() - started
+            self._unknown = 0
             self._ledger.committed()
             self._count("committed")
             self._metrics.bundle_seconds.labels(self.bridge).observe(seconds)
@@ -156,12 +259,17 @@ class Programmer:
                     self._metrics.flow_mods.labels(self.bridge, op).inc(number)
             log.debug("bundle committed", bridge=self.bridge, mods=len(bundle), seconds=round(seconds, 6))
             self._account.committed(generation)
+        finally:
+            self._committed_at = perf_counter()
 
     async def _set_aside(self, bundle: Bundle, error: BundleRejected | BundleInvalid) -> None:
         """Find what the switch does not take, set it aside by name, and let the rest in."""
         self._ledger.failed()
-        if isinstance(error, BundleInvalid) and 1 <= error.line <= len(bundle):
-            self._refuse(bundle.mods[error.line - 1], error)
+        place = error.line - 1 if isinstance(error, BundleInvalid) else -1
+        if isinstance(error, LineRejected) and error.index is not None:
+            place = error.index
+        if 0 <= place < len(bundle):
+            self._refuse(bundle.mods[place], error)
         elif len(bundle) == 1:
             self._refuse(bundle.mods[0], error)
         else:
@@ -198,23 +306,7 @@ class Programmer:
     def _count(self, result: str) -> None:
         self._metrics.bundles.labels(self.bridge, result).inc()
 
-    def _unavailable(self, error: SwitchUnavailable) -> None:
-        if self._ledger.known:
-            self._ledger.lost()
-        if self.trouble != error.detail:
-            log.warning("the switch cannot be programmed", bridge=self.bridge, error=error.detail)
-        self.trouble = error.detail
-        self._on_change()
-
-    def _available(self) -> None:
-        if self._was_connected and self.trouble is not None:
-            self._metrics.reconnects.labels("switch").inc()
-        self._was_connected = True
-        self.trouble = None
-        self._on_change()
-
-
-async def _end_of(events: AsyncIterator[FlowEvent]) -> None:
-    """Read *events* to their end, which is the switch's: SwitchUnavailable."""
-    async for _ in events:
-        pass
+    def _say_trouble(self, trouble: str | None) -> None:
+        if trouble is not None and self.trouble != trouble:
+            log.warning("the switch does not hold what is wanted", bridge=self.bridge, why=trouble)
+        self.trouble = trouble

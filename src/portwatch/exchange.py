@@ -1,0 +1,323 @@
+"""What this agent says and hears on the bus: typed at the border, in the reactor's order, under our own name.
+
+It is the link's speaker: it greets a new connection with all that is ours, and ends with a farewell or a last will.
+Nothing of the local path waits here.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable
+from datetime import UTC, datetime
+from functools import partial
+
+import structlog
+
+from portwatch import __version__, wire
+from portwatch.bus.connection import Broker, Message, Publication
+from portwatch.bus.link import Link, Words
+from portwatch.config import Config
+from portwatch.errors import IdentityTaken, Refused
+from portwatch.events import OFFLINE, ONLINE, STOPPED, ClaimGone, HostStatus, Manifest, PortEvent, PortRemoved
+from portwatch.fabric.announcer import Identity
+from portwatch.fabric.reactor import Reactor, StaleEvent
+from portwatch.fabric.tenure import Reply, Tenure
+from portwatch.mailbox import Mailbox
+from portwatch.metrics import Metrics
+from portwatch.model import NetworkId
+from portwatch.wire import News
+
+INBOX_SLICE = 200
+"""Messages handled before other tasks get their turn: a flood of messages must not hold up a local port."""
+MANIFEST_DELAY = 0.25
+"""Seconds in which a network's changes share one manifest; the contract allows one."""
+FOLLOWERS_BEHIND = 1000
+"""Events that a follower of the live events may be behind before it loses the oldest."""
+ANSWER_SECONDS = 2.0
+"""How long a starting agent waits for the answer of one that lives under its name (docs/contract.md, section 4)."""
+REMOTE_SEEN = 10_000
+REFUSALS_EVERY = 10.0
+"""Seconds in which refused messages of one reason are logged once."""
+
+log = structlog.get_logger()
+
+
+def now() -> datetime:
+    """Return the time of day, for people and for sequences."""
+    return datetime.now(UTC)
+
+
+class Exchange:
+    """One agent's. After what it hears it calls *decided*: the reactor may have decided something."""
+
+    def __init__(
+        self,
+        config: Config,
+        identity: Identity,
+        reactor: Reactor,
+        broker: Broker,
+        metrics: Metrics,
+        decided: Callable[[], None],
+    ) -> None:
+        self.topics = wire.Topics(config.bus.prefix)
+        self.link = Link(broker, identity.host, self)
+        self.link.when_changed(self._count_connections)
+        self.connected_at = self.started_at = now()
+        self._config, self._identity, self._reactor, self._metrics = config, identity, reactor, metrics
+        self._decided = decided
+        self._tenure = Tenure(identity.session, self.started_at)
+        self._introduction = asyncio.Event()
+        self._stepping_down = False
+        self._inbox: Mailbox[str, tuple[str, News]] = Mailbox(_newer)
+        self._manifests: Mailbox[NetworkId, None] = Mailbox()
+        self._followers: set[asyncio.Queue[bytes]] = set()
+        self._due: set[NetworkId] = set()
+        self._interest = (-1, -1)
+        self._refusals: dict[str, tuple[float, int]] = {}
+        self.remote_seen: deque[tuple[int, datetime]] = deque(maxlen=REMOTE_SEEN)
+        """Events of others that changed what is wanted: the generation, and the event's own time."""
+
+    # --- what the reactor has decided ---------------------------------------------------------------------------------
+
+    def carry_out(self, since: float) -> None:
+        """Say the reactor's events and manifests, listen to what it wants; *since*: when the news was seen."""
+        reactor = self._reactor
+        for event in reactor.events:
+            publications = self._words(event)
+            said = partial(self._published, since)
+            self.link.say(publications[0].topic, Words(publications, said))
+            self._metrics.port_events.labels(event.type, "local").inc()
+            self._tell_followers(publications[0].payload)
+        reactor.events.clear()
+        for network_id in reactor.manifests:
+            self._manifests.put(network_id, None)
+        self._due |= reactor.manifests
+        reactor.manifests.clear()
+        if reactor.interest != self._interest:
+            self._interest = reactor.interest
+            self.link.listen(self._filters())
+
+    # --- tasks --------------------------------------------------------------------------------------------------------
+
+    async def read(self) -> None:
+        """Take in what the bus says, for ever, in slices."""
+        while True:
+            self._hear((await self._inbox.take(INBOX_SLICE)).values())
+            await asyncio.sleep(0)
+
+    async def publish_manifests(self) -> None:
+        """Publish the manifests of networks whose ports here changed, for ever; changes close together share one."""
+        while True:
+            changed = await self._manifests.take()
+            await asyncio.sleep(MANIFEST_DELAY)
+            for network_id in changed | self._manifests.take_now():
+                self._due.discard(network_id)
+                publication = self._manifest(network_id)
+                self.link.say(publication.topic, Words((publication,)))
+
+    # --- the link's speaker -------------------------------------------------------------------------------------------
+
+    def receive(self, message: Message) -> None:
+        """Type a message as it comes: a refused one must not hide the good one before it on its topic."""
+        try:
+            news = self.topics.decode(message.topic, message.payload, self._config.tunnel.allowed_peers or ())
+        except Refused as error:
+            self._refuse(message.topic, error)
+            return
+        if isinstance(news, HostStatus) and news.host == self._identity.host:
+            self._hear_ourselves(news)
+        else:
+            self._inbox.put(message.topic, (message.topic, news))
+
+    def announcement(self) -> Publication:
+        self._tenure.announce()
+        self._introduction.clear()
+        return self._host(ONLINE)
+
+    async def introduced(self) -> None:
+        """Wait for our announcement to come back, and, if somebody seems to live under our name, for his answer."""
+        await self._answered_within(ANSWER_SECONDS, lambda: self._tenure.announced)
+        if self._tenure.predecessor:
+            log.warning("another agent of this name was online; waiting for its answer", host=self._identity.host)
+            await self._answered_within(ANSWER_SECONDS, lambda: not self._tenure.predecessor)
+        self._tenure.settle()
+        self.connected_at = now()
+
+    async def _answered_within(self, seconds: float, answered: Callable[[], bool]) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not answered() and not self._stepping_down:
+                    self._introduction.clear()
+                    await self._introduction.wait()
+        if self._stepping_down:
+            raise self._taken()
+
+    def _hear_ourselves(self, status: HostStatus) -> None:
+        """A status under our own name: an echo, or another agent."""
+        reply = self._tenure.hear(status)
+        if reply is Reply.STEP_DOWN:
+            self._stepping_down = True
+            if self._tenure.owner:
+                raise self._taken()
+        elif reply is Reply.ANSWER:
+            log.warning("another agent spoke under this host's name", host=self._identity.host, session=status.session)
+            answer = self._host(ONLINE)
+            self.link.say(answer.topic, Words((answer,)))
+        self._introduction.set()
+
+    def _taken(self) -> IdentityTaken:
+        return IdentityTaken(
+            f"another agent that lives and started before this one owns the name {self._identity.host!r} on the bus;"
+            " give this host another one (key `host`), or stop the other agent"
+        )
+
+    def will(self) -> Publication:
+        return self._host(OFFLINE)
+
+    def greeting(self) -> Iterable[Publication]:
+        for event in self._reactor.say_again(now()):
+            yield from self._words(event)
+        networks, self._reactor.manifests = self._reactor.manifests, set()
+        for network_id in networks:
+            yield self._manifest(network_id)
+        yield self._host(ONLINE)
+
+    def farewell(self) -> Iterable[Publication]:
+        yield from map(self._manifest, self._due)
+        yield self._host(STOPPED)
+
+    def subscribing(self, filters: frozenset[str]) -> None:
+        self._hear(self._inbox.take_now().values())
+        if filters.issuperset(self.topics.of_ourselves(self._identity.host)):
+            self._reactor.connecting()
+        for network_id in self._reactor.fabric.networks:
+            if filters.intersection(self.topics.of_network(network_id)):
+                self._reactor.snapshots.subscribed(network_id, time.monotonic())
+
+    # --- for those who watch ------------------------------------------------------------------------------------------
+
+    async def follow(self) -> AsyncIterator[bytes]:
+        """Yield the JSON of each port event from now on, of this host and those it listens to."""
+        queue: asyncio.Queue[bytes] = asyncio.Queue(FOLLOWERS_BEHIND)
+        self._followers.add(queue)
+        try:
+            while True:
+                yield await queue.get()
+        finally:
+            self._followers.discard(queue)
+
+    # --- within -------------------------------------------------------------------------------------------------------
+
+    def _filters(self) -> set[str]:
+        """Return what to be subscribed to: the networks that have a port here, the hosts in them, our own words."""
+        host = self._identity.host
+        filters = {*self.topics.of_ourselves(host)}
+        for network_id in self._reactor.fabric.networks:
+            filters.update(self.topics.of_network(network_id))
+        filters.update(map(self.topics.host, self._reactor.hosts_of_interest))
+        return filters
+
+    def _hear(self, messages: Iterable[tuple[str, News]]) -> None:
+        with self._reactor.together():
+            for topic, news in messages:
+                try:
+                    self._hear_one(news)
+                except StaleEvent as error:
+                    self._refuse(topic, Refused("stale", str(error)))
+                except Exception:
+                    # A retained message that trips us would end every agent that reads it, and every start of it.
+                    log.exception("a message from the bus could not be handled; it is passed over", topic=topic)
+                    self._metrics.refused("fault")
+        self._decided()
+
+    def _hear_one(self, news: News) -> None:
+        clock = time.monotonic()
+        match news:
+            case PortEvent() | ClaimGone():
+                self._hear_of_port(news, clock)
+            case Manifest():
+                self._reactor.stated(news, clock)
+            case wire.ManifestGone(network_id, host):
+                self._reactor.snapshots.unstated(network_id, host)
+            case HostStatus():
+                self._reactor.seen(news)
+            case wire.HostGone():
+                self._reactor.hosts.pop(news.host, None)
+
+    def _hear_of_port(self, news: PortEvent | ClaimGone, clock: float) -> None:
+        generation = self._reactor.generation
+        if not self._reactor.heard(news, now(), clock) or isinstance(news, ClaimGone):
+            return
+        self._metrics.port_events.labels(news.type, "remote").inc()
+        self._tell_followers(wire.encode_event(news))
+        if self._reactor.generation != generation and news.time is not None and news.time >= self.connected_at:
+            self.remote_seen.append((self._reactor.generation, news.time))
+
+    def _refuse(self, topic: str, error: Refused) -> None:
+        self._metrics.refused(error.reason)
+        clock = time.monotonic()
+        last, unsaid = self._refusals.get(error.reason, (-REFUSALS_EVERY, 0))
+        if clock - last < REFUSALS_EVERY:
+            self._refusals[error.reason] = (last, unsaid + 1)
+            return
+        self._refusals[error.reason] = (clock, 0)
+        log.warning(
+            "message from the bus refused",
+            reason=error.reason,
+            topic=topic[:200],
+            detail=error.detail[:200],
+            more=unsaid,
+        )
+
+    def _words(self, event: PortEvent) -> tuple[Publication, ...]:
+        port = event.claim.port
+        topic = self.topics.port(port.network_id, event.claim.host, port.port_id)
+        said = Publication(topic, wire.encode_event(event), True, wire.PORT_EVENT_CONTENT_TYPE)
+        if not isinstance(event, PortRemoved):
+            return (said,)
+        end = Publication(topic, said.payload, False, wire.PORT_EVENT_CONTENT_TYPE)
+        return end, Publication(topic, b"", True)
+
+    def _manifest(self, network_id: NetworkId) -> Publication:
+        manifest = self._reactor.announcer.manifest(network_id)
+        topic = self.topics.manifest(network_id, self._identity.host)
+        expiry = None if manifest.count else wire.MANIFEST_EXPIRY
+        return Publication(topic, wire.encode_manifest(manifest), True, wire.JSON_CONTENT_TYPE, expiry)
+
+    def _host(self, state: str) -> Publication:
+        status = HostStatus(
+            host=self._identity.host,
+            session=self._identity.session,
+            state=state,
+            tunnel_ip=self._identity.endpoint,
+            tunnel_type=self._config.tunnel.type,
+            version=__version__,
+            started_at=self.started_at,
+        )
+        return Publication(
+            self.topics.host(self._identity.host), wire.encode_host(status), True, wire.JSON_CONTENT_TYPE
+        )
+
+    def _count_connections(self) -> None:
+        if self.link.trouble is None and self.link.connections > 1:
+            self._metrics.reconnects.labels("bus").inc()
+
+    def _published(self, since: float) -> None:
+        self._metrics.convergence_seconds.labels("published").observe(time.perf_counter() - since)
+
+    def _tell_followers(self, payload: bytes) -> None:
+        for queue in self._followers:
+            if queue.full():
+                queue.get_nowait()
+            queue.put_nowait(payload)
+
+
+def _newer(old: tuple[str, News], new: tuple[str, News]) -> tuple[str, News]:
+    """Of two words on one topic the later counts, unless it is an older revision of the same session: a replay."""
+    before, after = old[1], new[1]
+    if isinstance(before, PortEvent) and isinstance(after, PortEvent):
+        same = before.claim.session == after.claim.session
+        if same and after.claim.revision < before.claim.revision:
+            return old
+    return new

@@ -1,0 +1,56 @@
+"""One name, one agent: who owns this host's name on the bus (docs/contract.md, section 4). A state machine, no I/O.
+
+A starting agent announces itself before it says anything else. Whoever lives under that name answers, and the one that
+started later steps down. What is retained from before the announcement is no answer: its author may be long dead.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum
+
+from portwatch.events import LEAVING, ONLINE, HostStatus
+
+
+class Reply(Enum):
+    """What is to be done about a status under our own name."""
+
+    NOTHING = "nothing"
+    ANSWER = "publish our own status again"
+    STEP_DOWN = "another agent owns the name: end, and change nothing"
+
+
+@dataclass(slots=True)
+class Tenure:
+    """One process's claim to its host's name. *session* and *started_at* are what it publishes of itself."""
+
+    session: str
+    started_at: datetime
+    announced: bool = False
+    """Our announcement has come back: what comes now was said after it."""
+    owner: bool = False
+    predecessor: bool = False
+    """What was retained before our announcement says that somebody is alive: wait for his answer."""
+
+    def announce(self) -> None:
+        """A connection begins: we announce ourselves (again)."""
+        self.announced = self.owner = self.predecessor = False
+
+    def settle(self) -> None:
+        """Nobody has answered in time: the name is ours."""
+        self.owner = True
+
+    def hear(self, status: HostStatus) -> Reply:
+        """Somebody has published a status under our name, perhaps we."""
+        if status.session == self.session:
+            self.announced = True
+            return Reply.NOTHING
+        alive = status.state in (ONLINE, LEAVING)
+        if not self.announced:
+            self.predecessor = alive
+            return Reply.NOTHING
+        if not alive:
+            # A last will, or a farewell: its author is gone, and ours must be the word that stays.
+            self.predecessor = False
+            return Reply.ANSWER
+        theirs = (status.started_at or datetime.min.replace(tzinfo=UTC), status.session)
+        return Reply.STEP_DOWN if theirs < (self.started_at, self.session) else Reply.ANSWER

@@ -1,0 +1,1 @@
+"""`make demo`: three hypervisors, two tenants with the same addresses, and a proof of each thing that happens."""
