@@ -226,7 +226,7 @@ def test_twenty_migrations_lose_no_probe_that_the_guest_was_there_to_answer(
             account.duplicates += duplicates
             account.book(lost, moves)
         site.check()
-        seen = moments["hv3"].flows("br-tun", begun)
+        seen, inside = (moments["hv3"].flows(bridge, begun) for bridge in ("br-tun", "br-int"))
 
     print(account.words())
     assert account.unexplained == [], "\n".join([account.words(), *account.unexplained])
@@ -236,6 +236,7 @@ def test_twenty_migrations_lose_no_probe_that_the_guest_was_there_to_answer(
         told = [change for change in seen if change.says_where(nic.port.mac)]
         assert [change.event for change in told].count("DELETED") == 0, "a moment without an entry"
         assert len(told) == MOVES, "one change of the entry a migration"
+        assert [change for change in inside if change.says_where(nic.port.mac)] == [], "to the tunnel bridge, as before"
     for (host, bridge), old in before.items():
         new = statistics(host, bridge)
         for key, carried in old.items():
