@@ -28,9 +28,12 @@ MOVERS, MOVES = 5, 4
 """Each guest moves four times: a MAC that moves more than five times in 180 s may be frozen (docs/mobility.md)."""
 TRANSIT = 0.02
 """Seconds: the stamps' resolution, and what a probe takes from the card that sends it to the switch that decides."""
-SWITCH_LIMIT = 0.5
-"""Seconds: a busy machine's worst; the figures that are usual stand in docs/mobility.md."""
+CACHED = 0.5
+"""Seconds: vswitchd forwards by its cache, which follows the tables when its revalidators have gone through it."""
+USUAL, WORST = 0.1, 2.0
+"""Seconds of switching over that a busy machine may take: for half of the migrations, and for any."""
 ECHO = re.compile(r"^(?P<time>[\d.]+) .*ICMP echo (?P<kind>request|reply), id \d+, seq (?P<seq>\d+)")
+SENT = re.compile(r"^.* > (?P<towards>[\d.]+)\.4789: VXLAN.*ICMP echo request, id \d+, seq (?P<seq>\d+)")
 INACTIVE, ACTIVE = {"iface-status": "inactive"}, {"iface-status": "active"}
 
 
@@ -69,6 +72,8 @@ class Lost:
     """A probe without an answer."""
 
     sent: float
+    towards: str | None
+    """The tunnel address it was sent to, by a capture on the third host's uplink."""
     how: str
     """How far it came, by a capture on the guest's own card."""
 
@@ -83,6 +88,8 @@ class Account:
     """Sent while the guest was in no place of which portwatch had been told."""
     portwatch: int = 0
     """Sent while the guest was there to answer, portwatch had been told, and a switch did not know it yet."""
+    cached: int = 0
+    """Sent by the third host to the source although its table said otherwise: vswitchd's cache was not yet renewed."""
     unexplained: list[str] = field(default_factory=list)
     duplicates: int = 0
 
@@ -90,8 +97,13 @@ class Account:
         for probe in lost:
             sent = probe.sent
             move = next((move for move in reversed(moves) if move.begun <= sent), None)
-            if move is None or not min(move.left, move.activated) - TRANSIT <= sent <= move.done + TRANSIT:
-                self.unexplained.append(f"{probe.how}, sent {_beside(sent, move)}")
+            if move is None or not min(move.left, move.activated) - TRANSIT <= sent <= move.done + CACHED:
+                self.unexplained.append(f"{probe.how}, to {probe.towards}, sent {_beside(sent, move)}")
+            elif sent > move.done + TRANSIT:
+                if probe.towards == move.source.ip:
+                    self.cached += 1
+                else:
+                    self.unexplained.append(f"{probe.how}, to {probe.towards}, sent {_beside(sent, move)}")
             elif sent < move.due:
                 self.orchestrator += 1
             else:
@@ -104,36 +116,43 @@ class Account:
             f"{len(self.moves)} migrations, {self.sent} probes;"
             f" activation → third host: {_spread(turned)}; → the destination itself: {_spread(delivered)};"
             f" lost: {self.orchestrator} before guest and activation were both there,"
-            f" {self.portwatch} in switching over, {len(self.unexplained)} otherwise"
+            f" {self.portwatch} in switching over, {self.cached} by vswitchd's cache, {len(self.unexplained)} otherwise"
         )
 
 
 @dataclass
 class Pinged:
-    """A probe on its way, with every request and reply on the card that sends it and on the one that answers."""
+    """A probe on its way, and its requests and replies on the card that sends it, on the wire, and on the other card."""
 
     probe: Probe
     here: Capture
     there: Capture
+    wire: Capture
 
     def stop(self) -> tuple[int, int, list[Lost]]:
         """Return how many went out, how many answers came twice, and the lost ones."""
         self.probe.stop()
         time.sleep(0.05)
         here, there = _echoes(self.here.stop()), _echoes(self.there.stop())
+        towards = {int(sent["seq"]): sent["towards"] for sent in filter(None, map(SENT.match, self.wire.stop()))}
         last = max(here["reply"])
         lost = [
-            Lost(times[0], "answered" if seq in there["reply"] else "heard" if seq in there["request"] else "unheard")
+            Lost(
+                times[0],
+                towards.get(seq),
+                "answered" if seq in there["reply"] else "heard" if seq in there["request"] else "unheard",
+            )
             for seq, times in sorted(here["request"].items())
             if seq <= last and seq not in here["reply"]
         ]
         return len(here["request"]), sum(len(times) - 1 for times in here["reply"].values()), lost
 
 
-def pinging(watcher: Vm, guest: Vm, address: str) -> Pinged:
-    """Let *watcher* ping *guest* a hundred times a second."""
-    captures = [vm.capture(f"icmp and host {address}") for vm in (watcher, guest)]
-    pinged = Pinged(watcher.probe(address, INTERVAL), *captures)
+def pinging(third: Hypervisor, watcher: Vm, guest: Vm, address: str) -> Pinged:
+    """Let *watcher*, on the *third* host, ping *guest* a hundred times a second."""
+    here, there = (vm.capture(f"icmp and host {address}") for vm in (watcher, guest))
+    wire = third.capture("uplink", f"udp port 4789 and src host {third.ip}")
+    pinged = Pinged(watcher.probe(address, INTERVAL), here, there, wire)
     eventually(lambda: pinged.probe.answers() > 20, 5, f"{watcher.name} pings {address}")
     return pinged
 
@@ -215,7 +234,7 @@ def test_twenty_migrations_lose_no_probe_that_the_guest_was_there_to_answer(
         begun = time.time()
         for nic in movers:
             moves = []
-            pinged = pinging(watcher, nic.vm, nic.port.fixed_ips[0])
+            pinged = pinging(hv3, watcher, nic.vm, nic.port.fixed_ips[0])
             for source, destination in [(hv1, hv2), (hv2, hv1)] * (MOVES // 2):
                 moves.append(migrate(site, moments, nic, source, destination, active_first=active_first))
                 site.wait_known(hv3, nic.port.mac, destination)
@@ -231,7 +250,9 @@ def test_twenty_migrations_lose_no_probe_that_the_guest_was_there_to_answer(
     print(account.words())
     assert account.unexplained == [], "\n".join([account.words(), *account.unexplained])
     assert account.duplicates == 0
-    assert max(move.done - move.due for move in account.moves) < SWITCH_LIMIT, account.words()
+    switching = [move.done - move.due for move in account.moves]
+    assert median(switching) < USUAL, account.words()
+    assert max(switching) < WORST, account.words()
     for nic in movers:
         told = [change for change in seen if change.says_where(nic.port.mac)]
         assert [change.event for change in told].count("DELETED") == 0, "a moment without an entry"
@@ -270,7 +291,7 @@ def test_a_late_removal_at_the_source_and_replayed_words_of_it_change_nothing(si
     site.wait_known(hv3, mac, hv2)
     site.wait_known(hv1, mac, hv1)  # the source still has it, and delivers to it
     watcher.reach("10.0.0.1")
-    pinged = pinging(watcher, guest, "10.0.0.1")
+    pinged = pinging(hv3, watcher, guest, "10.0.0.1")
     before = _ways(hv3, mac)
     assert len(before) == 2, "one entry on each bridge"
 
@@ -326,7 +347,7 @@ def test_an_aborted_migration_changes_nothing_anywhere(site: Site, tmp_path: Pat
     watcher.reach("10.0.0.1")
     site.check()
     tables = {(host, bridge): site.held(host, bridge) for host in site.hypervisors for bridge in BRIDGES}
-    pinged = pinging(watcher, guest, "10.0.0.1")
+    pinged = pinging(hv3, watcher, guest, "10.0.0.1")
 
     with watching(site.hypervisors, tmp_path) as moments:
         begun = time.time()
