@@ -122,7 +122,7 @@ class Account:
 
 @dataclass
 class Pinged:
-    """A probe on its way, and its requests and replies on the card that sends it, on the wire, and on the other card."""
+    """A probe on its way, and its echoes on the card that sends it, on the wire, and on the other card."""
 
     probe: Probe
     here: Capture
