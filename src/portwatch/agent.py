@@ -16,6 +16,7 @@ from portwatch.config import Config
 from portwatch.errors import OvsdbUnavailable, TransactionFailed
 from portwatch.exchange import Exchange, now
 from portwatch.fabric.announcer import Identity
+from portwatch.fabric.moves import Station
 from portwatch.fabric.pipeline import COOKIE, GROUPS, LEARNED_COOKIE, OWN, Bridge, Policy
 from portwatch.fabric.reactor import PortRecord, Reactor
 from portwatch.mailbox import Mailbox
@@ -52,7 +53,7 @@ class Agent:
     ) -> None:
         self.config, self.identity, self.picture, self.metrics = config, identity, picture, metrics
         policy = Policy(config.ports.arp_responder, config.ports.unknown_unicast == "flood")
-        self.reactor = Reactor(identity, policy)
+        self.reactor = Reactor(identity, policy, config.peers.grace)
         self.exchange = Exchange(config, identity, self.reactor, broker, metrics, self._carry_out)
         names = {Bridge.INTEGRATION: config.bridges.integration, Bridge.TUNNEL: config.bridges.tunnel}
         self.programmers = {
@@ -62,6 +63,8 @@ class Agent:
         self._database = database
         self._records: Mailbox[PortId, PortRecord] = Mailbox()
         self._seen: dict[PortId, float] = {}
+        self._moves = 0
+        self._frozen: set[Station] = set()
         self.clock = time.monotonic
 
     # --- OVSDB ---------------------------------------------------------------------------------------------------
@@ -106,7 +109,10 @@ class Agent:
         """Look at what only time decides, for ever."""
         while True:
             await asyncio.sleep(TICK)
-            self.reactor.settle(now(), time.monotonic())
+            clock = time.monotonic()
+            self.reactor.settle(now(), clock)
+            self.exchange.heal(clock)
+            self._count_moves()
             self._carry_out()
 
     # --- for those who watch ------------------------------------------------------------------------------------------
@@ -141,6 +147,20 @@ class Agent:
         for bridge, programmer in self.programmers.items():
             if reactor.ledgers[bridge].owes:
                 programmer.kick()
+
+    def _count_moves(self) -> None:
+        """Count what moved, and sound the alarm for what moves too often."""
+        moves = self.reactor.fabric.moves
+        self.metrics.mac_moves.inc(moves.count - self._moves)
+        self._moves = moves.count
+        for segment, mac in moves.frozen.keys() - self._frozen:
+            log.error(
+                "a MAC moves too often and is flooded instead; two hosts fight over it, or a loop brings it back",
+                network=segment.network_id,
+                mac=mac,
+            )
+        self._frozen = set(moves.frozen)
+        self.metrics.mac_frozen.set(len(self._frozen))
 
     def committed(self, bridge: Bridge, generation: int) -> None:
         """A bridge holds what was wanted at *generation*."""

@@ -98,6 +98,12 @@ class Exchange:
             self._interest = reactor.interest
             self.link.listen(self._filters())
 
+    def heal(self, clock: float) -> None:
+        """Ask again for what is retained in networks that stay incomplete: a message may have been lost."""
+        for network_id in self._reactor.snapshots.to_ask_again(clock):
+            log.warning("a network stays incomplete; asking the bus for it again", network=network_id)
+            self.link.listen_again(self.topics.of_network(network_id))
+
     # --- tasks --------------------------------------------------------------------------------------------------------
 
     async def read(self) -> None:
@@ -241,7 +247,7 @@ class Exchange:
             case wire.ManifestGone(network_id, host):
                 self._reactor.snapshots.unstated(network_id, host)
             case HostStatus():
-                self._reactor.seen(news)
+                self._reactor.seen(news, clock)
             case wire.HostGone():
                 self._reactor.hosts.pop(news.host, None)
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from portwatch.events import ClaimKey, key_of
 from portwatch.fabric.claims import Verdict, winner
+from portwatch.fabric.moves import Moves
 from portwatch.fabric.vlans import LocalVlans
 from portwatch.model import (
     Claim,
@@ -134,6 +135,9 @@ class Fabric:
         """The other hosts whose claims are held, and how many."""
         self.interest = 0
         """Counts the changes of `networks` and `neighbours`: what to listen to on the bus."""
+        self.moves = Moves()
+        self.dismissed: set[HostName] = set()
+        """Hosts that are gone for longer than is waited for them: their claims do not count."""
         self._waiting: dict[PortId, str] = {}
         self._by_vni: dict[tuple[NetworkType, Vni], Segment] = {}
         self._networks: dict[NetworkId, set[PortId]] = {}
@@ -275,7 +279,50 @@ class Fabric:
     def verdict(self, segment: Segment, mac: Mac) -> Verdict:
         """Return who gets the frames for *mac*."""
         view = self.segments.get(segment)
-        return winner(view.stations.get(mac, {}).values() if view else (), self.host)
+        claims = view.stations.get(mac, {}).values() if view else ()
+        return winner(claims, self.host, frozen=(segment, mac) in self.moves.frozen)
+
+    def watch_move(self, segment: Segment, mac: Mac, clock: float) -> Touched:
+        """Something about a station's claims has changed: follow its winner, and freeze or thaw it."""
+        view = self.segments.get(segment)
+        claims = view.stations.get(mac) if view else None
+        if view is None or not claims:
+            self.moves.forget((segment, mac))
+            return set()
+        verdict = winner(claims.values(), self.host)
+        changed = self.moves.observe((segment, mac), verdict.winner.host if verdict.winner else None, clock)
+        if len(claims) == 1:
+            changed |= self.moves.settle_down((segment, mac))
+        return self._around(segment, view, mac) if changed else set()
+
+    def thaw(self, clock: float) -> Touched:
+        """Let go of the stations that have been quiet for long."""
+        touched: Touched = set()
+        for segment, mac in self.moves.quiet(clock):
+            view = self.segments.get(segment)
+            if view is not None and mac in view.stations:
+                touched |= self._around(segment, view, mac)
+        return touched
+
+    def dismiss(self, host: HostName) -> Touched:
+        """A host is gone for too long: its claims do not count any more (mobility.md, rule 1). They are still held."""
+        if host in self.dismissed:
+            return set()
+        held = [(key, claim) for key, claim in self.claims.items() if key[1] == host]
+        touched = {each for key, claim in held for each in self._replace(key, claim, None, counted=False)}
+        self.dismissed.add(host)
+        return touched
+
+    def readmit(self, host: HostName) -> Touched:
+        """A dismissed host is back: its claims count again."""
+        if host not in self.dismissed:
+            return set()
+        self.dismissed.discard(host)
+        held = [(key, claim) for key, claim in self.claims.items() if key[1] == host]
+        return {each for key, claim in held for each in self._replace(key, None, claim, counted=False)}
+
+    def _counts(self, claim: Claim) -> bool:
+        return claim.forwards and claim.host not in self.dismissed
 
     def everything(self) -> Touched:
         """Return the key of every entry there is: for a full recompute."""
@@ -348,12 +395,13 @@ class Fabric:
             touched.update([self._part(segment, endpoint) for endpoint in view.members])
         return touched
 
-    def _replace(self, key: ClaimKey, before: Claim | None, after: Claim | None) -> Touched:
-        """Put *after* where *before* was in the indexes."""
+    def _replace(self, key: ClaimKey, before: Claim | None, after: Claim | None, *, counted: bool = True) -> Touched:
+        """Put *after* where *before* was in the indexes. Not *counted*: the claim itself is held before and after."""
         touched: Touched = set()
-        self._count(key, (after is not None) - (before is not None))
-        old = before.port.segment if before and before.forwards else None
-        new = after.port.segment if after and after.forwards else None
+        if counted:
+            self._count(key, (after is not None) - (before is not None))
+        old = before.port.segment if before and self._counts(before) else None
+        new = after.port.segment if after and self._counts(after) else None
         if before and old:
             touched |= self._leave(old, before)
         if after and new:

@@ -47,8 +47,8 @@ class Inheritance:
             return any(self._needs(vlan, peer) for vlan in self._fabric.vlans.of.values())
         vlan = depends_on(item)
         segment = self._fabric.vlans.segment(vlan) if vlan is not None else None
-        if vlan is None or segment is None:
-            return False
+        if vlan is None or segment is None or vlan not in self._fabric.vlans.continued:
+            return False  # what it served has gone: under that tag another network would inherit it
         if not self._snapshots.settled(segment.network_id):
             return True
         if bridge is Bridge.INTEGRATION:
@@ -60,7 +60,7 @@ class Inheritance:
 
     def _needs(self, vlan: LocalVlan, peer: TunnelEndpoint) -> bool:
         segment = self._fabric.vlans.segment(vlan)
-        if segment is None:
+        if segment is None or vlan not in self._fabric.vlans.continued:
             return False
         unsettled = not self._snapshots.settled(segment.network_id)
         return unsettled or (peer in self._reached[vlan] and peer not in self._heard_in(segment.network_id))

@@ -11,7 +11,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
-from portwatch.events import ClaimGone, ClaimKey, HostStatus, Manifest, PortEvent, PortRemoved, key_of
+from portwatch.events import (
+    LEAVING,
+    OFFLINE,
+    ONLINE,
+    ClaimGone,
+    ClaimKey,
+    HostStatus,
+    Manifest,
+    PortEvent,
+    PortRemoved,
+    key_of,
+)
 from portwatch.fabric.announcer import Announcer, Identity
 from portwatch.fabric.fabric import Base, Fabric, Flood, Key, LocalFlood, SwitchPorts, Touched, Unicast, Wire
 from portwatch.fabric.inheritance import Inheritance
@@ -40,7 +51,8 @@ class PortRecord:
 class Reactor:
     """One hypervisor's view and decisions."""
 
-    def __init__(self, identity: Identity, policy: Policy) -> None:
+    def __init__(self, identity: Identity, policy: Policy, grace: float | None = None) -> None:
+        """*grace*: for how many seconds the claims of a host that went offline count; None for ever."""
         self.identity = identity
         self.policy = policy
         self.fabric = Fabric(identity.host, identity.endpoint)
@@ -67,6 +79,10 @@ class Reactor:
         self._left_behind: dict[ClaimKey, Claim] = {}
         self._loaded = False
         self._said_more = False
+        self._clock = 0.0
+        self._grace = grace
+        self._offline_since: dict[HostName, float] = {}
+        self._online_since: dict[HostName, float] = {}
         self._collected: Touched | None = None
         self._wants({Base()})
 
@@ -78,6 +94,9 @@ class Reactor:
         The first call must bring all there are.
         """
         touched = self.fabric.set_ports(ports)
+        if not self._loaded:
+            for vlan in (plug.vlan for plug in plugs.values() if plug is not None and plug.vlan is not None):
+                self.fabric.vlans.seek_behind(vlan)
         for port_id, plug in plugs.items():
             if plug is None:
                 touched |= self._unplug(port_id, now)
@@ -106,9 +125,11 @@ class Reactor:
     def connecting(self) -> None:
         """A connection to the bus begins: what is retained there under our name comes, and is no mere echo."""
         self.announcer.connecting()
+        self._online_since.clear()  # what was true on another connection, with another broker perhaps, proves nothing
 
     def heard(self, event: PortEvent | ClaimGone, now: datetime, clock: float) -> bool:
         """Another host's event; `StaleEvent` when the past is replayed. False when it is of no interest here."""
+        self._clock = clock
         network_id, host, _ = event.key
         if host == self.identity.host:
             if isinstance(event, PortEvent):
@@ -140,10 +161,23 @@ class Reactor:
         self._said_more = True
         self._withdraw(self.snapshots.stated(manifest, clock))
 
-    def seen(self, status: HostStatus) -> None:
-        """A host's own status, or its last will. Its entries stay: a silent host is a fact about the watcher."""
+    def seen(self, status: HostStatus, clock: float) -> None:
+        """A host's own status, or its last will. Its entries stay: a silent host is a fact about the watcher.
+
+        Only who set `peers.grace` lets them go, that long after the last will. `stopped` is no absence: it was meant.
+        """
         self._said_more = True
+        before = self.hosts.get(status.host)
         self.hosts[status.host] = status
+        if status.state == OFFLINE:
+            self._offline_since.setdefault(status.host, clock)
+        else:
+            self._offline_since.pop(status.host, None)
+            self._wants(self.fabric.readmit(status.host))
+        if status.state not in (ONLINE, LEAVING):
+            self._online_since.pop(status.host, None)
+        elif before is None or before.session != status.session or status.host not in self._online_since:
+            self._online_since[status.host] = clock
         if status.tunnel_ip is not None:
             self._endpoints[status.host] = status.tunnel_ip
 
@@ -153,6 +187,13 @@ class Reactor:
         if settled or (self._said_more and any(ledger.spares for ledger in self.ledgers.values())):
             self._reconsider()
         self._said_more = False
+        self._clock = clock
+        self._wants(self.fabric.thaw(clock))
+        if self._grace is not None:
+            for host, since in self._offline_since.items():
+                if clock - since >= self._grace:
+                    self._wants(self.fabric.dismiss(host))
+        self._withdraw(self.snapshots.silent(self._online_since, clock))
         self._grow_up(self._sequences.young_in(settled), now)
 
     def say_again(self, now: datetime) -> tuple[PortEvent, ...]:
@@ -369,6 +410,9 @@ class Reactor:
             self._collected |= touched
             return
         changed = False
+        stations = [key for key in touched if isinstance(key, Unicast)]
+        for station in stations:
+            touched = touched | self.fabric.watch_move(station.segment, station.mac, self._clock)
         for key in touched:
             by_bridge: dict[Bridge, list[Item]] = {bridge: [] for bridge in Bridge}
             for bridge, item in plan(self.fabric, self.policy, key):
