@@ -315,7 +315,7 @@ def encode_host(status: HostStatus) -> bytes:
 
 
 def encode_details(details: PortDetails) -> bytes:
-    """Return *details* as JSON; what is as by default is left out."""
+    """Return *details* as JSON; what is not set is left out."""
     return _encoder.encode(
         DetailsMessage(
             network_id=details.network_id,

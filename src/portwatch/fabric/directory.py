@@ -12,7 +12,7 @@ from typing import Final
 from portwatch.model import SHARED_OWNERS, Claim, Kind, Plug, PortDetails, PortId
 
 PATIENCE: Final = 2.0
-"""Seconds after the connection in which all that is retained has come."""
+"""Seconds after the connection, and after the last that came, in which all that is retained has come."""
 REASON_MAX: Final = 1000
 """Characters of a reason: an event takes 1,024."""
 
@@ -35,6 +35,7 @@ class Directory:
         """The ports that a process before us has had, and of which the bus has said nothing yet."""
         self._recalled: dict[PortId, PortDetails] = {}
         self._since: float | None = None
+        self._more = False
 
     # --- OVSDB says ---------------------------------------------------------------------------------------------------
 
@@ -59,6 +60,7 @@ class Directory:
         """The orchestrator's word on a port."""
         if port_id not in self.plugs:
             return
+        self._more |= port_id in self._owed
         self._owed.discard(port_id)
         self._refused.pop(port_id, None)
         self._details[port_id] = details
@@ -97,11 +99,16 @@ class Directory:
         self._since = clock
 
     def settle(self, clock: float) -> None:
-        """Time has passed on a connection that stands: what has not come by now will not come."""
+        """Time has passed on a connection that stands: what has not come by now will not come.
+
+        But a bus that knows nothing at all has lost it: that proves nothing, and there is nothing to wire by it.
+        """
         if not self.waiting or not self._started or self._since is None:
             return
+        if self._more:
+            self._since, self._more = clock, False
         wired = any(self.plugs[port_id].remembered is not None for port_id in self._owed)
-        if wired and clock - self._since < PATIENCE:
+        if wired and (clock - self._since < PATIENCE or not (self._details or self._recalled)):
             return
         for port_id in self._owed & self._recalled.keys():
             self._details[port_id] = self._recalled[port_id]
