@@ -297,7 +297,9 @@ def test_a_restart_without_a_broker_leaves_all_as_it_is_until_the_broker_is_back
 
     assert vm.ping("10.0.0.2").received == 1
 
-    site.lab.broker.start()  # it remembers nothing: the orchestrator writes it again
+    site.lab.broker.start()  # it remembers nothing, and that proves nothing
+    eventually(lambda: "bus" not in json.loads(_ready(agent))["reasons"], 10, "hv1 is connected again")
+    assert vm.ping("10.0.0.2", count=30).received == 30
     site.write(nic)
     site.write(other)
     agent.wait_ready()
