@@ -135,6 +135,14 @@ class Agent:
             self._count_moves()
             self._carry_out()
 
+    def drain(self, *, leaving: bool) -> int:
+        """Mark this host's claims `leaving`, or take that back; return how many ports there are."""
+        ports = self.reactor.drain(now(), leaving=leaving)
+        self.exchange.say_presence()
+        self._carry_out()
+        log.info("drained" if leaving else "drain taken back", ports=ports)
+        return ports
+
     # --- for those who watch ------------------------------------------------------------------------------------------
 
     @property

@@ -68,7 +68,7 @@ class Sidecar:
         log.info("portwatch starts", version=__version__, ovsdb=str(config.ovsdb.remote), bus=str(config.bus.url))
         async with AsyncExitStack() as stack:
             if config.http.listen is not None:
-                await stack.enter_async_context(Server(config.http.listen, self._routes()))
+                await stack.enter_async_context(Server(config.http.listen, self._routes(), actions=self._actions()))
             self._database = await stack.enter_async_context(
                 Database(str(config.ovsdb.remote), TABLES, tls=_tls(config))
             )
@@ -206,6 +206,14 @@ class Sidecar:
             "/v1/explain/*": lambda request: self._show(lambda agent: views.explain(agent, request.segments[-1])),
             "/v1/events": lambda request: self._show_events(),
         }
+
+    def _actions(self) -> dict[str, Handler]:
+        return {"/v1/drain": lambda request: self._drain(leaving="undo" not in request.query)}
+
+    def _drain(self, *, leaving: bool) -> Response:
+        if self.agent is None:
+            return failure(503, f"not ready: ovsdb: {self.troubles['ovsdb']}")
+        return json_response({"leaving": leaving, "ports": self.agent.drain(leaving=leaving)})
 
     @property
     def troubles(self) -> dict[str, str]:

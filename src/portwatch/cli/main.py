@@ -32,22 +32,28 @@ def _faults_as_exit_status(command: Callable[P, None]) -> Callable[P, None]:
     def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             command(*args, **kwargs)
-        except* ConfigurationError as group:
-            _end(group, 2)
-        except* IdentityTaken as group:
-            _end(group, 3)
-        except* PortwatchError as group:
-            _end(group, 1)
+        except (PortwatchError, BaseExceptionGroup) as error:
+            # Not `except*`: what leaves such a clause is wrapped in a group once more, sys.exit's too (Python 3.11.2).
+            fault = _first_fault(error)
+            if fault is None:
+                raise
+        else:
+            return
+        click.echo(f"portwatch: {fault}", err=True)
+        sys.exit(next(status for kind, status in _STATUSES if isinstance(fault, kind)))
 
     return guarded
 
 
-def _end(group: BaseExceptionGroup[PortwatchError], status: int) -> None:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    click.echo(f"portwatch: {error}", err=True)
-    sys.exit(status)
+_STATUSES = ((ConfigurationError, 2), (IdentityTaken, 3), (PortwatchError, 1))
+
+
+def _first_fault(error: BaseException) -> PortwatchError | None:
+    """Return the fault of ours in *error*, which a task group may have wrapped; None when another is beside it."""
+    if isinstance(error, BaseExceptionGroup):
+        ours, others = error.split(PortwatchError)
+        return _first_fault(ours.exceptions[0]) if ours is not None and others is None else None
+    return error if isinstance(error, PortwatchError) else None
 
 
 def _load(path: Path | None) -> Loaded:
@@ -111,6 +117,18 @@ def events(config: Path | None, network: str | None, host: str | None, kind: str
     Example: portwatch events --network blue --type removed
     """
     follow.events(_config(config), follow.Filter(network, host, kind), as_json)
+
+
+@main.command()
+@CONFIG
+@click.option("--undo", is_flag=True, help="Take it back.")
+@_faults_as_exit_status
+def drain(config: Path | None, undo: bool) -> None:
+    """Mark this host's claims `leaving`, before maintenance: whoever attaches its ports elsewhere wins at once.
+
+    Example: portwatch drain
+    """
+    query.drain(_config(config), undo)
 
 
 def _question(name: str, columns: tuple[str, ...], words: str, argument: str | None = None) -> None:

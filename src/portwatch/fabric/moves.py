@@ -1,6 +1,6 @@
 """Too many moves: docs/mobility.md. A MAC whose winner changes too often is frozen: flooded.
 
-RFC 7432, 15.1 (duplicate MAC detection), with FRRouting's defaults. Times are seconds of a clock that only goes forward.
+RFC 7432, 15.1 (duplicate MAC detection), with FRRouting's defaults. Times are seconds of a clock that only goes on.
 """
 
 from collections import deque
