@@ -125,7 +125,12 @@ class Sidecar:
         config = self.config
         host = config.host or self._own_name()
         identity = Identity(host, uuid4().hex, config.tunnel.local_ip)
-        log.info("this host", host=host, session=identity.session, tunnel_ip=str(identity.endpoint))
+        log.info(
+            "this host",
+            host=host,
+            session=identity.session,
+            tunnel_ip=str(identity.endpoint) if identity.endpoint else None,
+        )
         agent = Agent(config, identity, self.picture, self._database, self._ofctl, broker_of(config), self.metrics)
         self._bus_task = self._start("bus", agent.exchange.link.run())
         self._start("inbox", agent.exchange.read())
@@ -286,7 +291,9 @@ def log_to_stderr(config: Config) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer(),
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+            if console
+            else structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, config.log.level.upper())),
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),

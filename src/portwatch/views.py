@@ -6,9 +6,9 @@ from typing import Any
 
 from portwatch.agent import Agent
 from portwatch.events import OFFLINE
-from portwatch.fabric.fabric import SegmentView
+from portwatch.fabric.fabric import Key, Neighbor, SegmentView, Unicast, Wire
 from portwatch.fabric.pipeline import Bridge
-from portwatch.model import Claim, Mac, Segment
+from portwatch.model import Claim, Mac, PortId, Segment
 from portwatch.openflow.flow import Flow
 
 View = dict[str, Any]
@@ -68,7 +68,8 @@ def networks(agent: Agent) -> list[View]:
                 "local_ports": sum(len(fabric.segments[each].wired) for each in segments),
                 "remote_ports": sum(1 for _ in fabric.remote(network_id)),
                 "peers": sorted(endpoints),
-                "complete": snapshots.settled(network_id) and network_id not in late,
+                "complete": network_id not in late,
+                "settled": snapshots.settled(network_id),
                 "incomplete_hosts": sorted(late.get(network_id, ())),
             }
         )
@@ -143,15 +144,39 @@ def audit(agent: Agent) -> View:
 
 
 def explain(agent: Agent, name: str) -> list[View]:
-    """Return all that is known of a port id or a MAC; empty when nothing is."""
+    """Return all that is known of a port id, an interface or a MAC; empty when nothing is."""
+    rows = ports(agent)
     found = []
     for segment, view in _segments(agent, None):
         for mac, claims in view.stations.items():
-            if name.lower() == mac or any(claim.port.port_id == name for claim in claims.values()):
-                found.append(_entry(agent, segment, mac, view))
-    if not found:
-        found += [row for row in ports(agent) if name in (row["port_id"], row["interface"])]
+            named = {claim.port.port_id for claim in claims.values()}
+            if name.lower() == mac or name in named or name in _interfaces(rows, named):
+                here = next((row for row in rows if row["port_id"] in named), None)
+                addresses = {address for claim in claims.values() for address in claim.port.fixed_ips}
+                keys: list[Key] = [Unicast(segment, mac), *(Neighbor(segment, address) for address in addresses)]
+                keys += [Wire(port_id) for port_id in named if port_id in agent.reactor.plugs]
+                found.append({**_entry(agent, segment, mac, view), "port": here, "flows": _flows_of(agent, keys)})
+    told = {entry["port"]["port_id"] for entry in found if entry["port"]}
+    waiting = [row for row in rows if name in (row["port_id"], row["interface"], row.get("mac"))]
+    found += [{"port": row, "claims": [], "flows": []} for row in waiting if row["port_id"] not in told]
     return found
+
+
+def _interfaces(rows: list[View], named: set[PortId]) -> set[str]:
+    return {row["interface"] for row in rows if row["port_id"] in named}
+
+
+def _flows_of(agent: Agent, keys: list[Key]) -> list[View]:
+    return [
+        {
+            "bridge": agent.programmers[bridge].bridge,
+            "text": item.text(),
+            "installed": ledger.installed.get(item.key) == item,
+        }
+        for bridge, ledger in agent.reactor.ledgers.items()
+        for key in keys
+        for item in ledger.items_of(key)
+    ]
 
 
 def metrics(agent: Agent) -> None:

@@ -128,6 +128,8 @@ class Host:
     deaf_and_mute: bool = False
     """The connection is lost, and nobody knows it yet: what is said vanishes."""
     writes_rows: bool = True
+    unwritten: dict[PortId, PortRecord] = field(default_factory=dict)
+    """Records that wait until rows can be written."""
     programmed: set[Bridge] = field(default_factory=lambda: set(Bridge))
     """The bridges whose programmer is at work."""
     link_is_busy: bool = False
@@ -167,6 +169,7 @@ class Host:
             if port is None:
                 del self.plugged[port_id]
                 self.rows.pop(port_id, None)
+                self.unwritten.pop(port_id, None)
                 continue
             held = self.plugged.get(port_id)
             if ofport is None and held is None:
@@ -202,6 +205,7 @@ class Host:
     def start(self, *, read_back: bool = True) -> None:
         """Start a new process over the same switch, rows and bus."""
         self.alive = True
+        self.unwritten.clear()
         self.fleet.sessions += 1
         self.reactor = _reactor(self.reactor.identity, self.fleet.sessions, self.reactor.policy)
         plugs = {name: self.plug_of(name) for name in self.plugged}
@@ -543,10 +547,14 @@ class Fleet:
 
     def _write_rows(self, host: Host, records: Mapping[PortId, PortRecord]) -> bool:
         """Write records to the Port rows; a write that changes something comes back as a changed row."""
+        host.unwritten.update(records)
+        if not host.writes_rows:
+            return False
+        waiting, host.unwritten = host.unwritten, {}
         changed = False
-        for port_id, record in records.items():
+        for port_id, record in waiting.items():
             before = host.rows.get(port_id, Row())
-            if port_id in host.plugged and host.writes_rows and (after := before.written(record)) != before:
+            if port_id in host.plugged and (after := before.written(record)) != before:
                 host.rows[port_id] = after
                 host.reactor.plugged({port_id: host.plug_of(port_id)}, SWITCH_PORTS, host.now)
                 changed = True

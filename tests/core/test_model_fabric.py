@@ -236,7 +236,7 @@ class Hypervisors(RuleBasedStateMachine):
 
     def _up(self, name: str) -> None:
         host = self.fleet[name]
-        host.link_is_busy = False
+        host.link_is_busy, host.writes_rows = False, True
         if not host.alive:
             host.start()
         if not host.connected or host.deaf_and_mute:
@@ -281,9 +281,8 @@ class Hypervisors(RuleBasedStateMachine):
             assert host.reactor.announcer.claims.keys() == host.plugged.keys()
             for name, claim in host.reactor.announcer.claims.items():
                 assert (claim.status is Status.ACTIVE) is ((host.name, name) in wired)
-                if host.writes_rows and host.rows:
-                    assert host.rows[name].installed is (claim.status is Status.ACTIVE)
-                    assert host.rows[name].seq == claim.seq
+                assert host.rows[name].installed is (claim.status is Status.ACTIVE)
+                assert host.rows[name].seq == claim.seq
 
     def _all_agree_on_the_winners(self) -> None:
         nobody = HostName("nobody")

@@ -39,6 +39,14 @@ FDB = (
 FLOWS = ("bridge", "state", "text")
 
 
+NOTHING = {
+    "ports": "no port is plugged in here",
+    "networks": "no network has a port here",
+    "peers": "no other host shares a network with this one",
+    "fdb": "no station is known",
+}
+
+
 def drain(config: Config, undo: bool) -> None:
     """Have the agent drain its host, or take that back."""
     answer = _read(config, *act(config.http.listen, "/v1/drain?undo" if undo else "/v1/drain"))
@@ -54,8 +62,14 @@ def ask(config: Config, question: str, argument: str | None, columns: tuple[str,
     answer = _read(config, *fetch(config.http.listen, path))
     if as_json:
         click.echo(json.dumps(answer, indent=2))
+    elif not answer and argument is not None:
+        raise PortwatchError(
+            f"nothing is known of {printable(argument)}; `portwatch ports` shows what is plugged in here"
+        )
     elif not answer:
-        click.echo("nothing" if argument is None else f"nothing is known of {argument}")
+        click.echo(NOTHING.get(question, "nothing"))
+    elif question == "explain":
+        click.echo("\n".join(map(_explained, answer)), nl=False)
     else:
         click.echo(table(columns, answer), nl=False)
 
@@ -69,3 +83,25 @@ def _read(config: Config, status: int, body: bytes) -> Any:
     except (ValueError, KeyError, TypeError):
         raise AgentNotRunning(config.http.listen, "what answers there is no portwatch") from None
     return answer
+
+
+def _explained(entry: dict[str, Any]) -> str:
+    """Return all that is known of one station, in words, claims and flows."""
+    lines = []
+    if port := entry.get("port"):
+        reason = f": {port['reason']}" if port.get("reason") else ""
+        lines.append(
+            f"{port['port_id'] or port['interface']} is here, on {port['interface']}: {port['status']}{reason}"
+        )
+    if "rule" in entry:
+        where = entry["host"] or "every host of the network"
+        vni = f"{entry['network_type']} {entry['segmentation_id'] or '-'}"
+        lines.append(f"{entry['mac']} in {entry['network_id']} ({vni}) is delivered to {where}: {entry['rule']}")
+    text = "".join(f"{printable(line)}\n" for line in lines)
+    for heading, columns, rows in (
+        ("claims", ("host", "port_id", "state", "status", "seq", "tunnel_ip"), entry["claims"]),
+        ("flows", ("bridge", "installed", "text"), entry["flows"]),
+    ):
+        if rows:
+            text += f"\n{heading}\n" + table(columns, rows)
+    return text

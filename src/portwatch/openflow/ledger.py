@@ -157,6 +157,10 @@ class Ledger:
             key for key in self._inherited if (have := self.installed.get(key)) is not None and self._spare(have)
         }
 
+    def items_of(self, owner: Hashable) -> list[Item]:
+        """Return what *owner* wants."""
+        return [self._wants[key][owner] for key in self._by_owner.get(owner, ())]
+
     def refusal(self, owner: Hashable) -> str | None:
         """Return why the switch did not take something that *owner* wants."""
         if not self.refused:
