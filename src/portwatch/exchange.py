@@ -21,6 +21,7 @@ from portwatch.config import Config
 from portwatch.errors import IdentityTaken, Refused
 from portwatch.events import LEAVING, OFFLINE, ONLINE, STOPPED, ClaimGone, HostStatus, Manifest, PortEvent, PortRemoved
 from portwatch.fabric.announcer import Identity
+from portwatch.fabric.directory import Directory
 from portwatch.fabric.reactor import Reactor, StaleEvent
 from portwatch.fabric.tenure import Reply, Tenure
 from portwatch.mailbox import Mailbox
@@ -59,13 +60,16 @@ class Exchange:
         broker: Broker,
         metrics: Metrics,
         decided: Callable[[], None],
+        directory: Directory | None = None,
     ) -> None:
+        """*directory*: who wants the ports' details from the bus, if anybody."""
         self.topics = wire.Topics(config.bus.prefix)
         self.link = Link(broker, identity.host, self)
         self.link.when_changed(self._count_connections)
         self.connected_at = self.started_at = now()
         self._config, self._identity, self._reactor, self._metrics = config, identity, reactor, metrics
         self._decided = decided
+        self._directory = directory
         self._tenure = Tenure(identity.session, self.started_at)
         self._introduction = asyncio.Event()
         self._stepping_down = False
@@ -73,7 +77,7 @@ class Exchange:
         self._manifests: Mailbox[NetworkId, None] = Mailbox()
         self._followers: set[asyncio.Queue[bytes]] = set()
         self._due: set[NetworkId] = set()
-        self._interest = (-1, -1)
+        self._interest = (-1, -1, -1)
         self._refusals: dict[str, tuple[float, int]] = {}
         self.remote_seen: deque[tuple[int, datetime]] = deque(maxlen=REMOTE_SEEN)
         """Events of others that changed what is wanted: the generation, and the event's own time."""
@@ -94,8 +98,9 @@ class Exchange:
             self._manifests.put(network_id, None)
         self._due |= reactor.manifests
         reactor.manifests.clear()
-        if reactor.interest != self._interest:
-            self._interest = reactor.interest
+        interest = (*reactor.interest, self._directory.interest if self._directory else 0)
+        if interest != self._interest:
+            self._interest = interest
             self.link.listen(self._filters())
 
     def heal(self, clock: float) -> None:
@@ -130,6 +135,9 @@ class Exchange:
             news = self.topics.decode(message.topic, message.payload, self._config.tunnel.allowed_peers or ())
         except Refused as error:
             self._refuse(message.topic, error)
+            if (port_id := self.topics.described(message.topic)) is not None:
+                refused = wire.DirectoryRefused(port_id, error.detail)
+                self._inbox.put(f"refused {message.topic}", (refused, message.replayed))
             return
         if isinstance(news, HostStatus) and news.host == self._identity.host:
             self._hear_ourselves(news)
@@ -199,6 +207,8 @@ class Exchange:
         self._hear(self._inbox.take_now())
         if filters.issuperset(self.topics.of_ourselves(self._identity.host)):
             self._reactor.connecting()
+            if self._directory is not None:
+                self._directory.connecting(time.monotonic())
         for network_id in self._reactor.fabric.networks:
             if filters.intersection(self.topics.of_network(network_id)):
                 self._reactor.snapshots.subscribed(network_id, time.monotonic())
@@ -224,6 +234,8 @@ class Exchange:
         for network_id in self._reactor.fabric.networks:
             filters.update(self.topics.of_network(network_id))
         filters.update(map(self.topics.host, self._reactor.hosts_of_interest))
+        if self._directory is not None:
+            filters.update(map(self.topics.directory, self._directory.plugs))
         return filters
 
     def _hear(self, messages: Mapping[str, tuple[News, bool]]) -> None:
@@ -252,8 +264,24 @@ class Exchange:
                 self._reactor.seen(news, clock)
             case wire.HostGone():
                 self._reactor.hosts.pop(news.host, None)
+            case wire.DirectoryEntry() | wire.DirectoryRefused() | wire.DirectoryGone():
+                self._hear_of_details(news)
+
+    def _hear_of_details(self, news: wire.DirectoryNews) -> None:
+        """Pass it on; `_decided` tells the reactor, for many together."""
+        if self._directory is None:
+            return
+        match news:
+            case wire.DirectoryEntry(port_id, details):
+                self._directory.told(port_id, details)
+            case wire.DirectoryRefused(port_id, why):
+                self._directory.refused(port_id, why)
+            case wire.DirectoryGone(port_id):
+                self._directory.gone(port_id)
 
     def _hear_of_port(self, news: PortEvent | ClaimGone, clock: float, *, replayed: bool) -> None:
+        if self._directory is not None and isinstance(news, PortEvent) and news.key[1] == self._identity.host:
+            self._directory.recalled(news.claim)
         generation = self._reactor.generation
         heard = self._reactor.heard(news, now(), clock, replayed=replayed)
         if not heard or isinstance(news, ClaimGone):

@@ -22,7 +22,7 @@ from portwatch.agent import Agent
 from portwatch.bus.connection import Broker
 from portwatch.bus.memory import MemoryBroker
 from portwatch.bus.mqtt import MqttBroker, MqttSettings
-from portwatch.config import Config, Loaded, MemoryBus, OvsdbSocket
+from portwatch.config import Config, Details, Loaded, MemoryBus, OvsdbSocket
 from portwatch.errors import ConfigurationError, OvsdbError
 from portwatch.fabric.announcer import Identity
 from portwatch.http.messages import Event, EventStream, Response, failure, json_response
@@ -52,7 +52,7 @@ class Sidecar:
         self.config: Config = loaded.config
         names = (self.config.bridges.integration, self.config.bridges.tunnel)
         self.metrics = Metrics(__version__, bridges=names, reasons=wire.REASONS)
-        self.picture = Picture(*names)
+        self.picture = Picture(*names, directory=self.config.ports.details is Details.DIRECTORY)
         self.agent: Agent | None = None
         self._bridges_trouble: str | None = "not made yet"
         self._look_at_bridges = asyncio.Event()
@@ -137,8 +137,8 @@ class Sidecar:
         self._start("manifests", agent.exchange.publish_manifests())
         self._start("records", agent.write_records())
         self._start("time", agent.keep_time())
-        for bridge, programmer in agent.programmers.items():
-            self._start(f"{bridge} bridge", programmer.run())
+        for bridge in agent.programmers:
+            self._start(f"{bridge} bridge", agent.program(bridge))
         return agent
 
     def _own_name(self) -> HostName:

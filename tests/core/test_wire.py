@@ -255,7 +255,7 @@ def test_an_empty_message_is_the_end_of_its_topic(topic: str, news: wire.News) -
         "portwatch/v1/ports/blue/hv2/p1/more",
         "portwatch/v1/manifests/blue",
         "portwatch/v1/hosts/hv2/more",
-        "portwatch/v1/directory/p1",
+        "portwatch/v1/directory/p1/more",
         "portwatch/v2/ports/blue/hv2/p1",
         "portwatch/v11/ports/blue/hv2/p1",
         "ports/blue/hv2/p1",

@@ -11,7 +11,7 @@ from typing import Any, ParamSpec
 import click
 
 from portwatch import __version__
-from portwatch.cli import follow, query
+from portwatch.cli import directory, follow, query
 from portwatch.config import Config, Loaded, Loop, effective, load
 from portwatch.errors import ConfigurationError, IdentityTaken, PortwatchError
 
@@ -161,3 +161,40 @@ _question(
     "Show who claims a port or MAC, who won and by which rule.\n\nExample: portwatch explain fa:16:3e:00:00:01",
     "name",
 )
+
+
+@main.group("directory")
+def directory_group() -> None:
+    """Describe ports on the bus: for orchestrators that write no OVSDB keys (ports.details = "directory")."""
+
+
+@directory_group.command("set")
+@CONFIG
+@click.argument("port")
+@click.argument("changes", metavar="KEY=VALUE...", nargs=-1, required=True)
+@_faults_as_exit_status
+def directory_set(config: Path | None, port: str, changes: tuple[str, ...]) -> None:
+    """Set keys of a port's details; the others stay. KEY= takes a key back to its default.
+
+    Example: portwatch directory set 3f0c network-id=blue segmentation-id=100 fixed-ips=10.0.0.5,fd00::5
+    """
+    directory.put(_load(config), port, changes)
+
+
+@directory_group.command("get")
+@CONFIG
+@AS_JSON
+@click.argument("port")
+@_faults_as_exit_status
+def directory_get(config: Path | None, port: str, as_json: bool) -> None:
+    """Show a port's details."""
+    directory.show(_load(config), port, as_json)
+
+
+@directory_group.command("delete")
+@CONFIG
+@click.argument("port")
+@_faults_as_exit_status
+def directory_delete(config: Path | None, port: str) -> None:
+    """Take a port's details away; where it is plugged in now it keeps what it has."""
+    directory.remove(_load(config), port)

@@ -346,7 +346,7 @@ class Fabric:
         if port.fault:
             reason = port.fault
         elif segment is None or port.mac is None:
-            reason = f"details-missing: {', '.join(port.missing)} not set on the Interface"
+            reason = f"details-missing: {port.lacks}"
         elif not port.admin_up:
             reason = "admin-down: admin-state is down"
         elif segment.vni and self._by_vni.get((segment.network_type, segment.vni), segment) != segment:
