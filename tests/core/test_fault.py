@@ -131,8 +131,8 @@ def test_a_culprit_does_not_fill_the_log() -> None:
     [
         (
             "ovs-ofctl: connecting to unix:/run/openvswitch/br-tun.mgmt (No such file or directory)\n",
-            "there is no /run/openvswitch/br-tun.mgmt: does ovs-vswitchd run, and can it make the bridge br-tun? Its log"
-            " tells; without a kernel datapath, bridges.datapath_type is netdev",
+            "there is no /run/openvswitch/br-tun.mgmt: does ovs-vswitchd run, and can it make br-tun?"
+            " Its log tells; without a kernel datapath, bridges.datapath_type is netdev",
         ),
         (
             "ovs-ofctl: connecting to unix:/run/openvswitch/br-tun.mgmt (Connection refused)\n",
