@@ -12,15 +12,17 @@ from functools import partial
 import structlog
 
 from portwatch.bus.connection import Broker
-from portwatch.config import Config
+from portwatch.config import Config, Details
 from portwatch.errors import OvsdbUnavailable, TransactionFailed
 from portwatch.exchange import Exchange, now
 from portwatch.fabric.announcer import Identity
+from portwatch.fabric.directory import Directory
+from portwatch.fabric.moves import Station
 from portwatch.fabric.pipeline import COOKIE, GROUPS, LEARNED_COOKIE, OWN, Bridge, Policy
 from portwatch.fabric.reactor import PortRecord, Reactor
 from portwatch.mailbox import Mailbox
 from portwatch.metrics import Metrics
-from portwatch.model import PortId
+from portwatch.model import HostName, Plug, PortId, Segment
 from portwatch.openflow.flow import Item
 from portwatch.openflow.ledger import Drift
 from portwatch.ovsdb import records
@@ -52,8 +54,9 @@ class Agent:
     ) -> None:
         self.config, self.identity, self.picture, self.metrics = config, identity, picture, metrics
         policy = Policy(config.ports.arp_responder, config.ports.unknown_unicast == "flood")
-        self.reactor = Reactor(identity, policy)
-        self.exchange = Exchange(config, identity, self.reactor, broker, metrics, self._carry_out)
+        self.reactor = Reactor(identity, policy, config.peers.grace)
+        self.directory = Directory() if config.ports.details is Details.DIRECTORY else None
+        self.exchange = Exchange(config, identity, self.reactor, broker, metrics, self._carry_out, self.directory)
         names = {Bridge.INTEGRATION: config.bridges.integration, Bridge.TUNNEL: config.bridges.tunnel}
         self.programmers = {
             bridge: Programmer(name, self.reactor.ledgers[bridge], _Account(self, bridge, name), ofctl, metrics)
@@ -62,6 +65,10 @@ class Agent:
         self._database = database
         self._records: Mailbox[PortId, PortRecord] = Mailbox()
         self._seen: dict[PortId, float] = {}
+        self._loaded = asyncio.Event()
+        self._moves = 0
+        self._frozen: set[Station] = set()
+        self._apart: set[tuple[Segment, HostName]] = set()
         self.clock = time.monotonic
 
     # --- OVSDB ---------------------------------------------------------------------------------------------------
@@ -69,14 +76,29 @@ class Agent:
     def plugged(self, change: PictureChange) -> None:
         """The picture changed."""
         seen = time.perf_counter()
-        self.reactor.plugged(change.plugs, self.picture.switch_ports, now())
+        if self.directory is None:
+            self._plugged(change.plugs, seen)
+        else:
+            self.directory.plugged(change.plugs)
+            if not self.directory.waiting:
+                self._plugged(self.directory.take(), seen)
+        self._carry_out(seen)
+
+    def _plugged(self, plugs: Mapping[PortId, Plug | None], seen: float) -> None:
+        """Tell the reactor; when this is the first time, the programmers begin."""
+        self.reactor.plugged(plugs, self.picture.switch_ports, now())
         awaited = self.reactor.awaited
-        for port_id in change.plugs:
+        for port_id in plugs:
             if port_id in awaited:
                 self._seen.setdefault(port_id, seen)
             else:
                 self._seen.pop(port_id, None)
-        self._carry_out(seen)
+        self._loaded.set()
+
+    async def program(self, bridge: Bridge) -> None:
+        """Keep a bridge as the reactor wants it, for ever; not before the reactor knows what is plugged in."""
+        await self._loaded.wait()
+        await self.programmers[bridge].run()
 
     async def write_records(self) -> None:
         """Keep the Port rows as the reactor wants them remembered, for ever."""
@@ -106,8 +128,22 @@ class Agent:
         """Look at what only time decides, for ever."""
         while True:
             await asyncio.sleep(TICK)
-            self.reactor.settle(now(), time.monotonic())
+            clock = time.monotonic()
+            self.reactor.settle(now(), clock)
+            self.exchange.heal(clock)
+            if self.directory is not None and self.exchange.link.trouble is None:
+                self.directory.settle(clock)
+            self._count_moves()
+            self._tell_disagreements()
             self._carry_out()
+
+    def drain(self, *, leaving: bool) -> int:
+        """Mark this host's claims `leaving`, or take that back; return how many ports there are."""
+        ports = self.reactor.drain(now(), leaving=leaving)
+        self.exchange.say_presence()
+        self._carry_out()
+        log.info("drained" if leaving else "drain taken back", ports=ports)
+        return ports
 
     # --- for those who watch ------------------------------------------------------------------------------------------
 
@@ -120,6 +156,8 @@ class Agent:
         for programmer in self.programmers.values():
             if programmer.trouble is not None:
                 troubles.setdefault("switch", f"{programmer.bridge}: {programmer.trouble}")
+        if not self._loaded.is_set():
+            troubles["switch"] = "waits for the bus to tell the details of the ports that are wired already"
         if self.exchange.link.trouble is not None:
             troubles["bus"] = self.exchange.link.trouble
         elif self.exchange.link.refused:
@@ -134,13 +172,46 @@ class Agent:
         *since*: when the news was seen that this follows from.
         """
         reactor = self.reactor
-        self.exchange.carry_out(time.perf_counter() if since is None else since)
+        since = time.perf_counter() if since is None else since
+        if self.directory is not None and (described := self.directory.take()):
+            for port_id in described:
+                self._seen.pop(port_id, None)  # how long the orchestrator took is no time of ours
+            self._plugged(described, since)
+        self.exchange.carry_out(since)
         for port_id, record in reactor.records.items():
             self._records.put(port_id, record)
         reactor.records.clear()
         for bridge, programmer in self.programmers.items():
             if reactor.ledgers[bridge].owes:
                 programmer.kick()
+
+    def _tell_disagreements(self) -> None:
+        """Say once of each host that it has a network of ours under another type or VNI."""
+        found = self.reactor.fabric.disagreements()
+        apart = {(segment, host) for segment, hosts in found.items() for host in hosts}
+        for segment, host in sorted(apart - self._apart, key=str):
+            log.warning(
+                "a host has a network under another type or VNI than this one; the two are not mixed",
+                network=segment.network_id,
+                host=host,
+                type=segment.network_type,
+                segmentation_id=segment.vni,
+            )
+        self._apart = apart
+
+    def _count_moves(self) -> None:
+        """Count what moved, and sound the alarm for what moves too often."""
+        moves = self.reactor.fabric.moves
+        self.metrics.mac_moves.inc(moves.count - self._moves)
+        self._moves = moves.count
+        for segment, mac in moves.frozen.keys() - self._frozen:
+            log.error(
+                "a MAC moves too often and is flooded instead; two hosts fight over it, or a loop brings it back",
+                network=segment.network_id,
+                mac=mac,
+            )
+        self._frozen = set(moves.frozen)
+        self.metrics.mac_frozen.set(len(self._frozen))
 
     def committed(self, bridge: Bridge, generation: int) -> None:
         """A bridge holds what was wanted at *generation*."""

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 
@@ -19,8 +19,9 @@ from portwatch.bus.connection import Broker, Message, Publication
 from portwatch.bus.link import Link, Words
 from portwatch.config import Config
 from portwatch.errors import IdentityTaken, Refused
-from portwatch.events import OFFLINE, ONLINE, STOPPED, ClaimGone, HostStatus, Manifest, PortEvent, PortRemoved
+from portwatch.events import LEAVING, OFFLINE, ONLINE, STOPPED, ClaimGone, HostStatus, Manifest, PortEvent, PortRemoved
 from portwatch.fabric.announcer import Identity
+from portwatch.fabric.directory import Directory
 from portwatch.fabric.reactor import Reactor, StaleEvent
 from portwatch.fabric.tenure import Reply, Tenure
 from portwatch.mailbox import Mailbox
@@ -59,21 +60,24 @@ class Exchange:
         broker: Broker,
         metrics: Metrics,
         decided: Callable[[], None],
+        directory: Directory | None = None,
     ) -> None:
+        """*directory*: who wants the ports' details from the bus, if anybody."""
         self.topics = wire.Topics(config.bus.prefix)
         self.link = Link(broker, identity.host, self)
         self.link.when_changed(self._count_connections)
         self.connected_at = self.started_at = now()
         self._config, self._identity, self._reactor, self._metrics = config, identity, reactor, metrics
         self._decided = decided
+        self._directory = directory
         self._tenure = Tenure(identity.session, self.started_at)
         self._introduction = asyncio.Event()
         self._stepping_down = False
-        self._inbox: Mailbox[str, tuple[str, News]] = Mailbox(_newer)
+        self._inbox: Mailbox[str, tuple[News, bool]] = Mailbox(_newer)
         self._manifests: Mailbox[NetworkId, None] = Mailbox()
         self._followers: set[asyncio.Queue[bytes]] = set()
         self._due: set[NetworkId] = set()
-        self._interest = (-1, -1)
+        self._interest = (-1, -1, -1)
         self._refusals: dict[str, tuple[float, int]] = {}
         self.remote_seen: deque[tuple[int, datetime]] = deque(maxlen=REMOTE_SEEN)
         """Events of others that changed what is wanted: the generation, and the event's own time."""
@@ -94,16 +98,23 @@ class Exchange:
             self._manifests.put(network_id, None)
         self._due |= reactor.manifests
         reactor.manifests.clear()
-        if reactor.interest != self._interest:
-            self._interest = reactor.interest
+        interest = (*reactor.interest, self._directory.interest if self._directory else 0)
+        if interest != self._interest:
+            self._interest = interest
             self.link.listen(self._filters())
+
+    def heal(self, clock: float) -> None:
+        """Ask again for what is retained in networks that stay incomplete: a message may have been lost."""
+        for network_id in self._reactor.snapshots.to_ask_again(clock):
+            log.warning("a network stays incomplete; asking the bus for it again", network=network_id)
+            self.link.listen_again(self.topics.of_network(network_id))
 
     # --- tasks --------------------------------------------------------------------------------------------------------
 
     async def read(self) -> None:
         """Take in what the bus says, for ever, in slices."""
         while True:
-            self._hear((await self._inbox.take(INBOX_SLICE)).values())
+            self._hear(await self._inbox.take(INBOX_SLICE))
             await asyncio.sleep(0)
 
     async def publish_manifests(self) -> None:
@@ -124,16 +135,21 @@ class Exchange:
             news = self.topics.decode(message.topic, message.payload, self._config.tunnel.allowed_peers or ())
         except Refused as error:
             self._refuse(message.topic, error)
+            if (port_id := self.topics.described(message.topic)) is not None:
+                refused = wire.DirectoryRefused(port_id, error.detail)
+                self._inbox.put(f"refused {message.topic}", (refused, message.replayed))
             return
         if isinstance(news, HostStatus) and news.host == self._identity.host:
             self._hear_ourselves(news)
         else:
-            self._inbox.put(message.topic, (message.topic, news))
+            if isinstance(news, PortEvent) and news.claim.session == self._identity.session:
+                self._reactor.announcer.heard(news.claim)  # at once: what follows on its topic may hide it in the inbox
+            self._inbox.put(message.topic, (news, message.replayed))
 
     def announcement(self) -> Publication:
         self._tenure.announce()
         self._introduction.clear()
-        return self._host(ONLINE)
+        return self._present()
 
     async def introduced(self) -> None:
         """Wait for our announcement to come back, and, if somebody seems to live under our name, for his answer."""
@@ -162,7 +178,7 @@ class Exchange:
                 raise self._taken()
         elif reply is Reply.ANSWER:
             log.warning("another agent spoke under this host's name", host=self._identity.host, session=status.session)
-            answer = self._host(ONLINE)
+            answer = self._present()
             self.link.say(answer.topic, Words((answer,)))
         self._introduction.set()
 
@@ -181,16 +197,18 @@ class Exchange:
         networks, self._reactor.manifests = self._reactor.manifests, set()
         for network_id in networks:
             yield self._manifest(network_id)
-        yield self._host(ONLINE)
+        yield self._present()
 
     def farewell(self) -> Iterable[Publication]:
         yield from map(self._manifest, self._due)
         yield self._host(STOPPED)
 
     def subscribing(self, filters: frozenset[str]) -> None:
-        self._hear(self._inbox.take_now().values())
+        self._hear(self._inbox.take_now())
         if filters.issuperset(self.topics.of_ourselves(self._identity.host)):
             self._reactor.connecting()
+            if self._directory is not None:
+                self._directory.connecting(time.monotonic())
         for network_id in self._reactor.fabric.networks:
             if filters.intersection(self.topics.of_network(network_id)):
                 self._reactor.snapshots.subscribed(network_id, time.monotonic())
@@ -216,13 +234,15 @@ class Exchange:
         for network_id in self._reactor.fabric.networks:
             filters.update(self.topics.of_network(network_id))
         filters.update(map(self.topics.host, self._reactor.hosts_of_interest))
+        if self._directory is not None:
+            filters.update(map(self.topics.directory, self._directory.plugs))
         return filters
 
-    def _hear(self, messages: Iterable[tuple[str, News]]) -> None:
+    def _hear(self, messages: Mapping[str, tuple[News, bool]]) -> None:
         with self._reactor.together():
-            for topic, news in messages:
+            for topic, (news, replayed) in messages.items():
                 try:
-                    self._hear_one(news)
+                    self._hear_one(news, replayed=replayed)
                 except StaleEvent as error:
                     self._refuse(topic, Refused("stale", str(error)))
                 except Exception:
@@ -231,23 +251,40 @@ class Exchange:
                     self._metrics.refused("fault")
         self._decided()
 
-    def _hear_one(self, news: News) -> None:
+    def _hear_one(self, news: News, *, replayed: bool) -> None:
         clock = time.monotonic()
         match news:
             case PortEvent() | ClaimGone():
-                self._hear_of_port(news, clock)
+                self._hear_of_port(news, clock, replayed=replayed)
             case Manifest():
                 self._reactor.stated(news, clock)
             case wire.ManifestGone(network_id, host):
                 self._reactor.snapshots.unstated(network_id, host)
             case HostStatus():
-                self._reactor.seen(news)
+                self._reactor.seen(news, clock)
             case wire.HostGone():
                 self._reactor.hosts.pop(news.host, None)
+            case wire.DirectoryEntry() | wire.DirectoryRefused() | wire.DirectoryGone():
+                self._hear_of_details(news)
 
-    def _hear_of_port(self, news: PortEvent | ClaimGone, clock: float) -> None:
+    def _hear_of_details(self, news: wire.DirectoryNews) -> None:
+        """Pass it on; `_decided` tells the reactor, for many together."""
+        if self._directory is None:
+            return
+        match news:
+            case wire.DirectoryEntry(port_id, details):
+                self._directory.told(port_id, details)
+            case wire.DirectoryRefused(port_id, why):
+                self._directory.refused(port_id, why)
+            case wire.DirectoryGone(port_id):
+                self._directory.gone(port_id)
+
+    def _hear_of_port(self, news: PortEvent | ClaimGone, clock: float, *, replayed: bool) -> None:
+        if self._directory is not None and isinstance(news, PortEvent) and news.key[1] == self._identity.host:
+            self._directory.recalled(news.claim)
         generation = self._reactor.generation
-        if not self._reactor.heard(news, now(), clock) or isinstance(news, ClaimGone):
+        heard = self._reactor.heard(news, now(), clock, replayed=replayed)
+        if not heard or isinstance(news, ClaimGone):
             return
         self._metrics.port_events.labels(news.type, "remote").inc()
         self._tell_followers(wire.encode_event(news))
@@ -285,6 +322,14 @@ class Exchange:
         expiry = None if manifest.count else wire.MANIFEST_EXPIRY
         return Publication(topic, wire.encode_manifest(manifest), True, wire.JSON_CONTENT_TYPE, expiry)
 
+    def say_presence(self) -> None:
+        """Say how this host is: an operator may have drained it."""
+        publication = self._present()
+        self.link.say(publication.topic, Words((publication,)))
+
+    def _present(self) -> Publication:
+        return self._host(LEAVING if self._reactor.leaving else ONLINE)
+
     def _host(self, state: str) -> Publication:
         status = HostStatus(
             host=self._identity.host,
@@ -313,9 +358,9 @@ class Exchange:
             queue.put_nowait(payload)
 
 
-def _newer(old: tuple[str, News], new: tuple[str, News]) -> tuple[str, News]:
+def _newer(old: tuple[News, bool], new: tuple[News, bool]) -> tuple[News, bool]:
     """Of two words on one topic the later counts, unless it is an older revision of the same session: a replay."""
-    before, after = old[1], new[1]
+    before, after = old[0], new[0]
     if isinstance(before, PortEvent) and isinstance(after, PortEvent):
         same = before.claim.session == after.claim.session
         if same and after.claim.revision < before.claim.revision:

@@ -239,6 +239,8 @@ class Port:
     state: State = State.ACTIVE
     admin_up: bool = True
     fault: str | None = None
+    from_directory: bool = False
+    """Does what is not on its Interface come from the bus?"""
 
     @property
     def segment(self) -> Segment | None:
@@ -259,6 +261,16 @@ class Port:
             )
             if absent
         )
+
+    @property
+    def lacks(self) -> str:
+        """Say where what is `missing` should be."""
+        if not self.from_directory:
+            return f"{', '.join(self.missing)} not set on the Interface"
+        there = [key for key in self.missing if key != "attached-mac"]
+        words = ["attached-mac not set on the Interface"] if len(there) < len(self.missing) else []
+        words += [f"{', '.join(there)} not in the directory"] if there else []
+        return "; ".join(words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,3 +306,20 @@ class Plug:
     """`portwatch-network`: the network for which we wired it."""
     installed: bool = False
     """`portwatch-installed`."""
+
+
+@dataclass(frozen=True, slots=True)
+class PortDetails:
+    """What the orchestrator says of a port in the directory, instead of in keys of its Interface."""
+
+    network_id: NetworkId | None = None
+    network_type: NetworkType = VXLAN
+    segmentation_id: Vni | None = None
+    mac: Mac | None = None
+    """Not what the port gets, but a check on what is plugged in: the Interface's `attached-mac`."""
+    fixed_ips: tuple[IpAddress, ...] = ()
+    allowed_address_pairs: tuple[AddressPair, ...] = ()
+    device_owner: str = ""
+    kind: Kind | None = None
+    """None: what `device_owner` implies."""
+    admin_up: bool = True

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Coroutine
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -22,13 +23,13 @@ from portwatch.agent import Agent
 from portwatch.bus.connection import Broker
 from portwatch.bus.memory import MemoryBroker
 from portwatch.bus.mqtt import MqttBroker, MqttSettings
-from portwatch.config import Config, Loaded, MemoryBus, OvsdbSocket
+from portwatch.config import Config, Details, Loaded, MemoryBus, OvsdbSocket
 from portwatch.errors import ConfigurationError, OvsdbError
 from portwatch.fabric.announcer import Identity
 from portwatch.http.messages import Event, EventStream, Response, failure, json_response
 from portwatch.http.server import Handler, Server
 from portwatch.metrics import Metrics
-from portwatch.model import HostName
+from portwatch.model import HostName, NetworkType
 from portwatch.ovsdb import bridges
 from portwatch.ovsdb.database import Database
 from portwatch.ovsdb.idl import Tls
@@ -52,10 +53,11 @@ class Sidecar:
         self.config: Config = loaded.config
         names = (self.config.bridges.integration, self.config.bridges.tunnel)
         self.metrics = Metrics(__version__, bridges=names, reasons=wire.REASONS)
-        self.picture = Picture(*names)
+        self.picture = Picture(*names, directory=self.config.ports.details is Details.DIRECTORY)
         self.agent: Agent | None = None
         self._bridges_trouble: str | None = "not made yet"
         self._look_at_bridges = asyncio.Event()
+        self._looked_for: frozenset[NetworkType] = frozenset()
         self._stop = asyncio.Event()
         self._connections: dict[str, int] = {}
 
@@ -68,7 +70,7 @@ class Sidecar:
         log.info("portwatch starts", version=__version__, ovsdb=str(config.ovsdb.remote), bus=str(config.bus.url))
         async with AsyncExitStack() as stack:
             if config.http.listen is not None:
-                await stack.enter_async_context(Server(config.http.listen, self._routes()))
+                await stack.enter_async_context(Server(config.http.listen, self._routes(), actions=self._actions()))
             self._database = await stack.enter_async_context(
                 Database(str(config.ovsdb.remote), TABLES, tls=_tls(config))
             )
@@ -116,6 +118,8 @@ class Sidecar:
             if self.agent is None:
                 self.agent = self._make_agent()
             self.agent.plugged(change)
+            if self._tunnel_types - self._looked_for:
+                self._look_at_bridges.set()
             if change.switch:
                 self._look_at_bridges.set()
                 for programmer in self.agent.programmers.values():
@@ -125,15 +129,20 @@ class Sidecar:
         config = self.config
         host = config.host or self._own_name()
         identity = Identity(host, uuid4().hex, config.tunnel.local_ip)
-        log.info("this host", host=host, session=identity.session, tunnel_ip=str(identity.endpoint))
+        log.info(
+            "this host",
+            host=host,
+            session=identity.session,
+            tunnel_ip=str(identity.endpoint) if identity.endpoint else None,
+        )
         agent = Agent(config, identity, self.picture, self._database, self._ofctl, broker_of(config), self.metrics)
         self._bus_task = self._start("bus", agent.exchange.link.run())
         self._start("inbox", agent.exchange.read())
         self._start("manifests", agent.exchange.publish_manifests())
         self._start("records", agent.write_records())
         self._start("time", agent.keep_time())
-        for bridge, programmer in agent.programmers.items():
-            self._start(f"{bridge} bridge", programmer.run())
+        for bridge in agent.programmers:
+            self._start(f"{bridge} bridge", agent.program(bridge))
         return agent
 
     def _own_name(self) -> HostName:
@@ -144,7 +153,10 @@ class Sidecar:
             raise ConfigurationError("this system's host name", "host", name, f"a name for the bus: {error}") from None
 
     async def _keep_bridges(self) -> None:
-        """Make what is missing of bridges, patch ports and tunnel port, at the start and whenever some of it goes."""
+        """Make what is missing of bridges, patch ports and tunnel ports: at the start, and whenever some of it goes.
+
+        A tunnel port of another type than the configured one is made when the first port of such a network comes.
+        """
         config = self.config
         wanted = bridges.Bridges(
             integration=config.bridges.integration,
@@ -158,7 +170,8 @@ class Sidecar:
             self._look_at_bridges.clear()
             if self._database.connected and self._bridges_missing():
                 try:
-                    await bridges.ensure(str(config.ovsdb.remote), wanted, tls=_tls(config))
+                    types = self._looked_for = frozenset(self._tunnel_types)
+                    await bridges.ensure(str(config.ovsdb.remote), replace(wanted, types=types), tls=_tls(config))
                     self._bridges_trouble = None
                 except OvsdbError as error:
                     self._note_bridges(str(error))
@@ -169,13 +182,20 @@ class Sidecar:
 
     def _bridges_missing(self) -> bool:
         ports = self.picture.switch_ports
-        tunnel = self.config.tunnel
-        return (
-            self._bridges_trouble is not None
-            or ports.patch_to_tunnel is None
-            or ports.patch_to_integration is None
-            or (tunnel.local_ip is not None and ports.tunnel(tunnel.type) is None)
-        )
+        patched = ports.patch_to_tunnel is not None and ports.patch_to_integration is not None
+        return self._bridges_trouble is not None or not patched or self._tunnels_missing
+
+    @property
+    def _tunnels_missing(self) -> bool:
+        ports = self.picture.switch_ports
+        return any(ports.tunnel(kind) is None for kind in self._tunnel_types)
+
+    @property
+    def _tunnel_types(self) -> set[NetworkType]:
+        """The types of tunnels that this host needs: the configured one, and those of the networks here."""
+        if self.config.tunnel.local_ip is None:
+            return set()
+        return {self.config.tunnel.type, *(self.agent.reactor.fabric.tunnel_types if self.agent else ())}
 
     def _note_bridges(self, trouble: str) -> None:
         if trouble != self._bridges_trouble:
@@ -206,6 +226,14 @@ class Sidecar:
             "/v1/explain/*": lambda request: self._show(lambda agent: views.explain(agent, request.segments[-1])),
             "/v1/events": lambda request: self._show_events(),
         }
+
+    def _actions(self) -> dict[str, Handler]:
+        return {"/v1/drain": lambda request: self._drain(leaving="undo" not in request.query)}
+
+    def _drain(self, *, leaving: bool) -> Response:
+        if self.agent is None:
+            return failure(503, f"not ready: ovsdb: {self.troubles['ovsdb']}")
+        return json_response({"leaving": leaving, "ports": self.agent.drain(leaving=leaving)})
 
     @property
     def troubles(self) -> dict[str, str]:
@@ -278,7 +306,9 @@ def log_to_stderr(config: Config) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer(),
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+            if console
+            else structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, config.log.level.upper())),
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),

@@ -6,9 +6,9 @@ from typing import Any
 
 from portwatch.agent import Agent
 from portwatch.events import OFFLINE
-from portwatch.fabric.fabric import SegmentView
+from portwatch.fabric.fabric import Key, Neighbor, SegmentView, Unicast, Wire
 from portwatch.fabric.pipeline import Bridge
-from portwatch.model import Claim, Mac, Segment
+from portwatch.model import Claim, Mac, PortId, Segment
 from portwatch.openflow.flow import Flow
 
 View = dict[str, Any]
@@ -54,10 +54,12 @@ def networks(agent: Agent) -> list[View]:
     """Return the networks that have a port here."""
     fabric, snapshots = agent.reactor.fabric, agent.reactor.snapshots
     late = snapshots.incomplete(agent.clock())
+    apart = fabric.disagreements()
     rows = []
     for network_id in sorted(fabric.networks):
         segments = [segment for segment in fabric.vlans.of if segment.network_id == network_id]
-        endpoints = {str(endpoint) for each in segments for endpoint in fabric.segments[each].members}
+        tunnelled = (each for each in segments if each.network_type.tunnelled)
+        endpoints = {str(endpoint) for each in tunnelled for endpoint in fabric.segments[each].members}
         rows.append(
             {
                 "network_id": network_id,
@@ -68,8 +70,15 @@ def networks(agent: Agent) -> list[View]:
                 "local_ports": sum(len(fabric.segments[each].wired) for each in segments),
                 "remote_ports": sum(1 for _ in fabric.remote(network_id)),
                 "peers": sorted(endpoints),
-                "complete": snapshots.settled(network_id) and network_id not in late,
+                "complete": network_id not in late,
+                "settled": snapshots.settled(network_id),
                 "incomplete_hosts": sorted(late.get(network_id, ())),
+                "disagreeing": [
+                    {"host": host, "type": each.network_type, "id": each.vni}
+                    for each, hosts in apart.items()
+                    for host in sorted(hosts)
+                    if each.network_id == network_id
+                ],
             }
         )
     return rows
@@ -79,6 +88,7 @@ def peers(agent: Agent) -> list[View]:
     """Return the other hosts that share a network with this one."""
     reactor = agent.reactor
     endpoints = {claim.host: claim.tunnel_ip for claim in reactor.fabric.claims.values()}
+    reasons = {claim.host: words for claim in reactor.fabric.claims.values() if (words := _not_mixed_in(agent, claim))}
     rows = []
     for host, number in sorted(reactor.fabric.neighbours.items()):
         status = reactor.hosts.get(host)
@@ -90,6 +100,7 @@ def peers(agent: Agent) -> list[View]:
                 "tunnel_ip": str(endpoint) if endpoint else None,
                 "version": status.version if status else None,
                 "ports": number,
+                "reason": reasons.get(host),
             }
         )
     return rows
@@ -143,15 +154,39 @@ def audit(agent: Agent) -> View:
 
 
 def explain(agent: Agent, name: str) -> list[View]:
-    """Return all that is known of a port id or a MAC; empty when nothing is."""
+    """Return all that is known of a port id, an interface or a MAC; empty when nothing is."""
+    rows = ports(agent)
     found = []
     for segment, view in _segments(agent, None):
         for mac, claims in view.stations.items():
-            if name.lower() == mac or any(claim.port.port_id == name for claim in claims.values()):
-                found.append(_entry(agent, segment, mac, view))
-    if not found:
-        found += [row for row in ports(agent) if name in (row["port_id"], row["interface"])]
+            named = {claim.port.port_id for claim in claims.values()}
+            if name.lower() == mac or name in named or name in _interfaces(rows, named):
+                here = next((row for row in rows if row["port_id"] in named), None)
+                addresses = {address for claim in claims.values() for address in claim.port.fixed_ips}
+                keys: list[Key] = [Unicast(segment, mac), *(Neighbor(segment, address) for address in addresses)]
+                keys += [Wire(port_id) for port_id in named if port_id in agent.reactor.plugs]
+                found.append({**_entry(agent, segment, mac, view), "port": here, "flows": _flows_of(agent, keys)})
+    told = {entry["port"]["port_id"] for entry in found if entry["port"]}
+    waiting = [row for row in rows if name in (row["port_id"], row["interface"], row.get("mac"))]
+    found += [{"port": row, "claims": [], "flows": []} for row in waiting if row["port_id"] not in told]
     return found
+
+
+def _interfaces(rows: list[View], named: set[PortId]) -> set[str]:
+    return {row["interface"] for row in rows if row["port_id"] in named}
+
+
+def _flows_of(agent: Agent, keys: list[Key]) -> list[View]:
+    return [
+        {
+            "bridge": agent.programmers[bridge].bridge,
+            "text": item.text(),
+            "installed": ledger.installed.get(item.key) == item,
+        }
+        for bridge, ledger in agent.reactor.ledgers.items()
+        for key in keys
+        for item in ledger.items_of(key)
+    ]
 
 
 def metrics(agent: Agent) -> None:
@@ -212,8 +247,19 @@ def _entry(agent: Agent, segment: Segment, mac: Mac, view: SegmentView) -> View:
         "tunnel_ip": str(verdict.winner.tunnel_ip) if verdict.winner and verdict.winner.tunnel_ip else None,
         "rule": verdict.rule,
         "conflict": verdict.contested,
+        "reason": next((words for claim in claims if (words := _not_mixed_in(agent, claim))), None),
         "claims": [_claim(claim) for claim in claims],
     }
+
+
+def _not_mixed_in(agent: Agent, claim: Claim) -> str | None:
+    """Return why nothing goes from here to a claim of another host; None when it does."""
+    fabric, segment = agent.reactor.fabric, claim.port.segment
+    if claim.host == fabric.host:
+        return None
+    if segment in fabric.apart and claim.host in fabric.disagreements().get(segment, ()):
+        return f"{claim.host} has {segment}, and this host has the network otherwise: the two are not mixed"
+    return fabric.unreached(claim)
 
 
 def _claim(claim: Claim) -> View:

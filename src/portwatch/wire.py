@@ -26,6 +26,7 @@ from portwatch.model import (
     NetworkId,
     NetworkType,
     Port,
+    PortDetails,
     PortId,
     State,
     Status,
@@ -57,6 +58,9 @@ _Count = Annotated[int, Meta(ge=0, le=SEQ_MAX)]
 _PRINTABLE: Final = r"^[^\x00-\x1f\x7f]*(?!\n)$"
 _Text = Annotated[str, Meta(max_length=256, pattern=_PRINTABLE)]
 _Addresses = Annotated[tuple[_Text, ...], Meta(max_length=1024)]
+_Owner = Annotated[str, Meta(max_length=255, pattern=_PRINTABLE)]
+_Few = Annotated[tuple[_Text, ...], Meta(max_length=256)]
+"""What is passed on in an event, with room to spare."""
 _Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", max_length=64)]
 _Moment = Annotated[datetime, Meta(tz=True)]
 
@@ -117,6 +121,21 @@ class HostMessage(Struct, frozen=True):
     started_at: _Moment | None = None
 
 
+class DetailsMessage(Struct, frozen=True, omit_defaults=True):
+    """`directory/{port_id}`: what a port event says of the port, and how the orchestrator means it."""
+
+    network_id: str | None = None
+    network_type: str = "vxlan"
+    segmentation_id: int | None = None
+    mac: str | None = None
+    fixed_ips: _Few = ()
+    allowed_address_pairs: _Few = ()
+    device_owner: _Owner = ""
+    kind: Kind | None = None
+    admin_state: Literal["up", "down"] = "up"
+    port_id: str | None = None
+
+
 def _plain(value: object) -> str | int:
     """Give msgspec the plain number or text of one of the model's own."""
     return int(value) if isinstance(value, int) else str(value)
@@ -126,6 +145,7 @@ _encoder = msgspec.json.Encoder(enc_hook=_plain)
 _port_decoder = msgspec.json.Decoder(PortMessage)
 _manifest_decoder = msgspec.json.Decoder(ManifestMessage)
 _host_decoder = msgspec.json.Decoder(HostMessage)
+_details_decoder = msgspec.json.Decoder(DetailsMessage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +163,31 @@ class HostGone:
     host: HostName
 
 
-News = PortEvent | ClaimGone | Manifest | ManifestGone | HostStatus | HostGone
+@dataclass(frozen=True, slots=True)
+class DirectoryEntry:
+    """The details of a port, as the orchestrator has them now."""
+
+    port_id: PortId
+    details: PortDetails
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryRefused:
+    """What stands in the directory for a port cannot be used, and why. Made by whoever meets the refusal."""
+
+    port_id: PortId
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryGone:
+    """The details of a port were cleared."""
+
+    port_id: PortId
+
+
+DirectoryNews = DirectoryEntry | DirectoryRefused | DirectoryGone
+News = PortEvent | ClaimGone | Manifest | ManifestGone | HostStatus | HostGone | DirectoryNews
 
 
 class Topics:
@@ -160,6 +204,17 @@ class Topics:
 
     def host(self, host: HostName) -> str:
         return f"{self.prefix}/hosts/{host}"
+
+    def directory(self, port_id: PortId) -> str:
+        return f"{self.prefix}/directory/{port_id}"
+
+    def described(self, topic: str) -> PortId | None:
+        """Return the port whose details this topic holds; None when it is no such topic."""
+        head = f"{self.prefix}/directory/"
+        try:
+            return PortId(topic.removeprefix(head)) if topic.startswith(head) else None
+        except ValueError:
+            return None
 
     def of_network(self, network_id: NetworkId) -> tuple[str, ...]:
         """Return the filters of all that is said about a network."""
@@ -192,6 +247,8 @@ class Topics:
                     return _decode_manifest(NetworkId(network), HostName(host), payload)
                 case ["hosts", host]:
                     return _decode_host(HostName(host), payload, allowed_peers)
+                case ["directory", port]:
+                    return _decode_details(PortId(port), payload)
         except msgspec.ValidationError as error:
             raise Refused("wrong-shape", str(error)) from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -253,6 +310,23 @@ def encode_host(status: HostStatus) -> bytes:
             tunnel_type=status.tunnel_type,
             version=status.version,
             started_at=status.started_at,
+        )
+    )
+
+
+def encode_details(details: PortDetails) -> bytes:
+    """Return *details* as JSON; what is not set is left out."""
+    return _encoder.encode(
+        DetailsMessage(
+            network_id=details.network_id,
+            network_type=details.network_type,
+            segmentation_id=details.segmentation_id,
+            mac=details.mac,
+            fixed_ips=tuple(map(str, details.fixed_ips)),
+            allowed_address_pairs=tuple(map(str, details.allowed_address_pairs)),
+            device_owner=details.device_owner,
+            kind=details.kind,
+            admin_state="up" if details.admin_up else "down",
         )
     )
 
@@ -337,3 +411,23 @@ def _decode_host(host: HostName, payload: bytes, allowed: Iterable[IpNetwork]) -
         version=message.version,
         started_at=message.started_at,
     )
+
+
+def _decode_details(port_id: PortId, payload: bytes) -> DirectoryEntry | DirectoryGone:
+    if not payload:
+        return DirectoryGone(port_id)
+    message = _details_decoder.decode(payload)
+    if message.port_id not in (None, port_id):
+        raise Refused("topic-mismatch", f"the payload is about {message.port_id}")
+    details = PortDetails(
+        network_id=None if message.network_id is None else NetworkId(message.network_id),
+        network_type=NetworkType(message.network_type),
+        segmentation_id=None if message.segmentation_id is None else Vni(message.segmentation_id),
+        mac=None if message.mac is None else Mac(message.mac),
+        fixed_ips=tuple(dict.fromkeys(map(fixed_ip, message.fixed_ips))),
+        allowed_address_pairs=tuple(dict.fromkeys(map(AddressPair.parse, message.allowed_address_pairs))),
+        device_owner=message.device_owner,
+        kind=message.kind,
+        admin_up=message.admin_state == "up",
+    )
+    return DirectoryEntry(port_id, details)

@@ -37,7 +37,7 @@ async def test_retained_message_comes_with_the_subscription(broker: Broker) -> N
 
         await connection.subscribe("ports/blue/#")
 
-        assert await inbox.next() == Message("ports/blue/p1", b"here", retain=True)
+        assert await inbox.next() == Message("ports/blue/p1", b"here", replayed=True)
 
 
 async def test_newest_retained_message_replaces_the_one_before(broker: Broker) -> None:
@@ -79,7 +79,7 @@ async def test_empty_retained_message_ends_the_topic_and_says_so(broker: Broker)
 
         await watcher.publish(Publication("ports/p1", b"", retain=True))
 
-        assert await seen.next() == Message("ports/p1", b"", retain=True)
+        assert await seen.next() == Message("ports/p1", b"", replayed=False)
         async with a_client(broker, "newcomer") as (newcomer, inbox):
             await newcomer.publish(Publication("ports/p2", b"still here", retain=True))
             await newcomer.subscribe("ports/#")
@@ -88,13 +88,13 @@ async def test_empty_retained_message_ends_the_topic_and_says_so(broker: Broker)
             assert [message.topic for message in await inbox.take(2)] == ["ports/p2", "mark"]
 
 
-async def test_live_message_says_whether_it_was_published_as_retained(broker: Broker) -> None:
+async def test_live_message_is_no_replay_however_it_was_published(broker: Broker) -> None:
     async with a_client(broker) as (connection, inbox):
         await connection.subscribe("a")
 
         await connection.publish(Publication("a", b"state", retain=True), Publication("a", b"news"))
 
-        assert [message.retain for message in await inbox.take(2)] == [True, False]
+        assert [message.replayed for message in await inbox.take(2)] == [False, False]
 
 
 async def test_news_does_not_replace_what_is_retained(broker: Broker) -> None:
@@ -203,7 +203,7 @@ async def test_who_subscribes_to_what_he_publishes_hears_himself(broker: Broker)
 
         await connection.publish(MARK)
 
-        assert await inbox.next() == Message("mark", b"here", retain=False)
+        assert await inbox.next() == Message("mark", b"here", replayed=False)
 
 
 @pytest.mark.parametrize("payload", [b"", b"\x00\xff\xfe", bytes(range(256)) * 400], ids=["0", "3", "100kB"])
@@ -216,7 +216,7 @@ async def test_payload_and_content_type_arrive_as_they_were_sent(
 
         await connection.publish(Publication("a", payload, content_type=content_type, expiry=60))
 
-        assert await inbox.next() == Message("a", payload, retain=False, content_type=content_type)
+        assert await inbox.next() == Message("a", payload, replayed=False, content_type=content_type)
 
 
 async def test_many_large_publications_arrive_whole(broker: Broker) -> None:
@@ -301,7 +301,7 @@ async def test_leaving_by_an_exception_leaves_the_will(broker: Broker) -> None:
             async with a_client(broker, "hv1"):
                 raise Failed
 
-        assert await seen.next() == Message("hosts/hv1", b"offline", retain=True)
+        assert await seen.next() == Message("hosts/hv1", b"offline", replayed=False)
 
 
 async def test_cancelled_connection_leaves_the_will_and_it_is_retained(broker: Broker) -> None:
@@ -320,9 +320,9 @@ async def test_cancelled_connection_leaves_the_will_and_it_is_retained(broker: B
         task.cancel()
 
         assert isinstance((await asyncio.gather(task, return_exceptions=True))[0], asyncio.CancelledError)
-        assert await seen.next() == Message("hosts/hv1", b"offline", retain=True)
+        assert await seen.next() == Message("hosts/hv1", b"offline", replayed=False)
         await watcher.subscribe("hosts/hv1")
-        assert await seen.next() == Message("hosts/hv1", b"offline", retain=True)
+        assert await seen.next() == Message("hosts/hv1", b"offline", replayed=True)
 
 
 async def test_will_carries_its_content_type(broker: Broker) -> None:
@@ -334,7 +334,7 @@ async def test_will_carries_its_content_type(broker: Broker) -> None:
             async with a_client(broker, "hv1", will=will):
                 raise Failed
 
-        assert await seen.next() == Message("hosts/hv1", b"{}", retain=True, content_type="application/json")
+        assert await seen.next() == Message("hosts/hv1", b"{}", replayed=False, content_type="application/json")
 
 
 async def test_newer_connection_takes_over_its_client_id(broker: Broker) -> None:

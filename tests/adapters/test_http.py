@@ -249,14 +249,14 @@ async def test_a_query_of_a_thousand_fields_is_refused() -> None:
         assert status(await ask(server, get("/echo?" + "&".join(f"a{n}=1" for n in range(1000))))) == 400
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT", "FOO"])
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT", "FOO"])
 @asyncio_test
 async def test_other_methods_are_405_and_the_connection_goes_on(method: str) -> None:
     async with Server(LOCAL, ROUTES) as server:
         answer = await ask(server, get("/echo", "Content-Length: 5", method=method) + b"hello", get("/teapot"))
 
     assert status(answer) == 405
-    assert headers(answer)["allow"] == "GET, HEAD"
+    assert headers(answer)["allow"] == "GET, HEAD, POST"
     assert answer.endswith(b"short and stout")
 
 
@@ -372,9 +372,27 @@ async def test_what_is_not_http_gets_its_refusal_and_the_server_goes_on(sent: by
 
 
 @asyncio_test
+async def test_an_action_is_asked_by_post_with_our_header_and_by_nothing_else() -> None:
+    done: list[str] = []
+
+    def act(request: Request) -> Response:
+        done.append(request.path)
+        return Response(body=b"done")
+
+    async with Server(LOCAL, ROUTES, actions={"/act": act}) as server:
+        by_get = await ask(server, get("/act"))
+        bare = await ask(server, get("/act", method="POST"))
+        elsewhere = await ask(server, get("/teapot", "X-Portwatch: yes", method="POST"))
+        asked = await ask(server, get("/act", "X-Portwatch: yes", method="POST"))
+
+    assert [status(answer) for answer in (by_get, bare, elsewhere, asked)] == [404, 403, 404, 200]
+    assert done == ["/act"]
+
+
+@asyncio_test
 async def test_who_asks_before_sending_a_body_gets_the_answer_without_it() -> None:
     async with Server(LOCAL, ROUTES) as server, talking(server) as (reader, writer):
-        writer.write(get("/echo", "Content-Length: 1000000", "Expect: 100-continue", method="POST"))
+        writer.write(get("/echo", "Content-Length: 1000000", "Expect: 100-continue", method="PUT"))
         answer = await reader.read()
 
     assert status(answer) == 405

@@ -27,7 +27,7 @@ def test_a_second_agent_of_the_same_name_steps_down_and_changes_nothing(lab: Lab
     eventually(lambda: "ACTIVE" in str(lab.broker.retained("portwatch/v1/ports/#")), 5, "p1 is on the bus")
     manifest = "portwatch/v1/manifests/blue/hv1"
     eventually(lambda: lab.broker.retained(manifest), 5, "and the manifest behind it")
-    eventually(lambda: first.http_get("/v1/networks")[1].count('"complete":true'), 10, "the network is complete")
+    eventually(lambda: first.http_get("/v1/networks")[1].count('"settled":true'), 10, "the network is complete")
     before = lab.broker.retained("portwatch/v1/ports/#", "portwatch/v1/manifests/#")
     other.plug(Port("p2", lab.mac(), BLUE, ("10.0.0.2/24",)))
     second = lab.agent(other, environment={"PORTWATCH_HOST": "hv1"})

@@ -3,9 +3,9 @@
 Everything is QoS 1: a message comes at least once, in order on its own topic; between topics nothing is
 promised. A connection that is lost stays lost: who wants another connects and subscribes again.
 
-`Message.retain` says how the message was *published*, in replay and in live delivery alike (MQTT: retain as
-published). So `retain and not payload` is the end of a retained topic, and nothing else is. Who subscribes to
-what he publishes hears himself.
+`Message.replayed` says whether a message was there before the subscription, and comes because of it; live ones are not,
+whether they were published as retained or not (MQTT: no retain as published). An empty payload ends a topic. Who
+subscribes to what he publishes hears himself.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ class Message:
 
     topic: str
     payload: bytes
-    retain: bool
+    replayed: bool
     content_type: str | None = None
 
 

@@ -93,6 +93,11 @@ class Link:
         self._wanted = wanted
         self._work.set()
 
+    def listen_again(self, filters: Iterable[str]) -> None:
+        """Ask once more for what is retained under these, as far as they are listened to."""
+        self._dropped |= self._wanted.intersection(filters)
+        self._work.set()
+
     def say(self, topic: str, words: Words) -> None:
         """Publish as soon as there is a connection."""
         self._outbox.put(topic, words)

@@ -61,7 +61,7 @@ class MemoryBroker:
             if self._expires.get(topic, now + 1) <= now:
                 del self.retained[topic], self._expires[topic]
             elif _matches(pattern, topic.split("/")):
-                connection.send(publication)
+                connection.send(publication, replayed=True)
 
     def _retain(self, publication: Publication) -> None:
         self._expires.pop(publication.topic, None)
@@ -118,8 +118,8 @@ class _MemoryConnection:
         levels = topic.split("/")
         return any(_matches(pattern, levels) for pattern in self._patterns.values())
 
-    def send(self, publication: Publication) -> None:
-        message = Message(publication.topic, publication.payload, publication.retain, publication.content_type)
+    def send(self, publication: Publication, *, replayed: bool = False) -> None:
+        message = Message(publication.topic, publication.payload, replayed, publication.content_type)
         asyncio.get_running_loop().call_soon(self._deliver, message)
 
     def _deliver(self, message: Message) -> None:

@@ -235,7 +235,7 @@ class _MqttConnection:
         self._end.check()
         if not filters:
             return
-        options = SubscribeOptions(qos=AT_LEAST_ONCE, noLocal=False, retainAsPublished=True)
+        options = SubscribeOptions(qos=AT_LEAST_ONCE, noLocal=False, retainAsPublished=False)
         codes = await self._ask(self._mqtt.subscribe([(each, options) for each in filters], timeout=math.inf))
         refused = [
             SubscribeRefused(topic_filter, code.value, str(code))

@@ -11,7 +11,7 @@ from typing import Any, ParamSpec
 import click
 
 from portwatch import __version__
-from portwatch.cli import follow, query
+from portwatch.cli import directory, follow, query
 from portwatch.config import Config, Loaded, Loop, effective, load
 from portwatch.errors import ConfigurationError, IdentityTaken, PortwatchError
 
@@ -32,22 +32,28 @@ def _faults_as_exit_status(command: Callable[P, None]) -> Callable[P, None]:
     def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             command(*args, **kwargs)
-        except* ConfigurationError as group:
-            _end(group, 2)
-        except* IdentityTaken as group:
-            _end(group, 3)
-        except* PortwatchError as group:
-            _end(group, 1)
+        except (PortwatchError, BaseExceptionGroup) as error:
+            # Not `except*`: what leaves such a clause is wrapped in a group once more, sys.exit's too (Python 3.11.2).
+            fault = _first_fault(error)
+            if fault is None:
+                raise
+        else:
+            return
+        click.echo(f"portwatch: {fault}", err=True)
+        sys.exit(next(status for kind, status in _STATUSES if isinstance(fault, kind)))
 
     return guarded
 
 
-def _end(group: BaseExceptionGroup[PortwatchError], status: int) -> None:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    click.echo(f"portwatch: {error}", err=True)
-    sys.exit(status)
+_STATUSES = ((ConfigurationError, 2), (IdentityTaken, 3), (PortwatchError, 1))
+
+
+def _first_fault(error: BaseException) -> PortwatchError | None:
+    """Return the fault of ours in *error*, which a task group may have wrapped; None when another is beside it."""
+    if isinstance(error, BaseExceptionGroup):
+        ours, others = error.split(PortwatchError)
+        return _first_fault(ours.exceptions[0]) if ours is not None and others is None else None
+    return error if isinstance(error, PortwatchError) else None
 
 
 def _load(path: Path | None) -> Loaded:
@@ -113,6 +119,18 @@ def events(config: Path | None, network: str | None, host: str | None, kind: str
     follow.events(_config(config), follow.Filter(network, host, kind), as_json)
 
 
+@main.command()
+@CONFIG
+@click.option("--undo", is_flag=True, help="Take it back.")
+@_faults_as_exit_status
+def drain(config: Path | None, undo: bool) -> None:
+    """Mark this host's claims `leaving`, before maintenance: whoever attaches its ports elsewhere wins at once.
+
+    Example: portwatch drain
+    """
+    query.drain(_config(config), undo)
+
+
 def _question(name: str, columns: tuple[str, ...], words: str, argument: str | None = None) -> None:
     """Make a command that asks the local agent and prints a table."""
 
@@ -143,3 +161,40 @@ _question(
     "Show who claims a port or MAC, who won and by which rule.\n\nExample: portwatch explain fa:16:3e:00:00:01",
     "name",
 )
+
+
+@main.group("directory")
+def directory_group() -> None:
+    """Describe ports on the bus: for orchestrators that write no OVSDB keys (ports.details = "directory")."""
+
+
+@directory_group.command("set")
+@CONFIG
+@click.argument("port")
+@click.argument("changes", metavar="KEY=VALUE...", nargs=-1, required=True)
+@_faults_as_exit_status
+def directory_set(config: Path | None, port: str, changes: tuple[str, ...]) -> None:
+    """Set keys of a port's details; the others stay. KEY= takes a key back to its default.
+
+    Example: portwatch directory set 3f0c network-id=blue segmentation-id=100 fixed-ips=10.0.0.5,fd00::5
+    """
+    directory.put(_load(config), port, changes)
+
+
+@directory_group.command("get")
+@CONFIG
+@AS_JSON
+@click.argument("port")
+@_faults_as_exit_status
+def directory_get(config: Path | None, port: str, as_json: bool) -> None:
+    """Show a port's details."""
+    directory.show(_load(config), port, as_json)
+
+
+@directory_group.command("delete")
+@CONFIG
+@click.argument("port")
+@_faults_as_exit_status
+def directory_delete(config: Path | None, port: str) -> None:
+    """Take a port's details away; where it is plugged in now it keeps what it has."""
+    directory.remove(_load(config), port)

@@ -2,6 +2,7 @@
 
 import json
 from http import HTTPStatus
+from typing import Any
 from urllib.parse import quote
 
 import click
@@ -9,7 +10,7 @@ import click
 from portwatch.cli.table import printable, table
 from portwatch.config import Config
 from portwatch.errors import PortwatchError
-from portwatch.http.client import AgentNotRunning, fetch
+from portwatch.http.client import AgentNotRunning, act, fetch
 
 PORTS = (
     "port_id",
@@ -22,8 +23,8 @@ PORTS = (
     "fixed_ips",
     "reason",
 )
-NETWORKS = ("network_id", "segments", "local_ports", "remote_ports", "peers", "complete")
-PEERS = ("host", "state", "tunnel_ip", "ports", "version")
+NETWORKS = ("network_id", "segments", "local_ports", "remote_ports", "peers", "complete", "disagreeing")
+PEERS = ("host", "state", "tunnel_ip", "ports", "version", "reason")
 FDB = (
     "network_id",
     "segmentation_id",
@@ -33,9 +34,25 @@ FDB = (
     "host",
     "tunnel_ip",
     "rule",
+    "reason",
     "claims",
 )
 FLOWS = ("bridge", "state", "text")
+
+
+NOTHING = {
+    "ports": "no port is plugged in here",
+    "networks": "no network has a port here",
+    "peers": "no other host shares a network with this one",
+    "fdb": "no station is known",
+}
+
+
+def drain(config: Config, undo: bool) -> None:
+    """Have the agent drain its host, or take that back."""
+    answer = _read(config, *act(config.http.listen, "/v1/drain?undo" if undo else "/v1/drain"))
+    words = "are active again" if undo else "are marked leaving: an active claim of another host comes before them"
+    click.echo(f"{answer['ports']} ports {words}")
 
 
 def ask(config: Config, question: str, argument: str | None, columns: tuple[str, ...], as_json: bool) -> None:
@@ -43,16 +60,49 @@ def ask(config: Config, question: str, argument: str | None, columns: tuple[str,
     path = f"/v1/{question}"
     if argument is not None:
         path += f"?network={quote(argument, safe='')}" if question == "fdb" else f"/{quote(argument, safe='')}"
-    status, body = fetch(config.http.listen, path)
+    answer = _read(config, *fetch(config.http.listen, path))
+    if as_json:
+        click.echo(json.dumps(answer, indent=2))
+    elif not answer and argument is not None:
+        raise PortwatchError(
+            f"nothing is known of {printable(argument)}; `portwatch ports` shows what is plugged in here"
+        )
+    elif not answer:
+        click.echo(NOTHING.get(question, "nothing"))
+    elif question == "explain":
+        click.echo("\n".join(map(_explained, answer)), nl=False)
+    else:
+        click.echo(table(columns, answer), nl=False)
+
+
+def _read(config: Config, status: int, body: bytes) -> Any:
+    """Return what the agent answered, or raise what it said instead."""
     try:
         answer = json.loads(body)
         if status != HTTPStatus.OK:
             raise PortwatchError(f"the agent says: {printable(str(answer['error']))}")
     except (ValueError, KeyError, TypeError):
         raise AgentNotRunning(config.http.listen, "what answers there is no portwatch") from None
-    if as_json:
-        click.echo(json.dumps(answer, indent=2))
-    elif not answer:
-        click.echo("nothing" if argument is None else f"nothing is known of {argument}")
-    else:
-        click.echo(table(columns, answer), nl=False)
+    return answer
+
+
+def _explained(entry: dict[str, Any]) -> str:
+    """Return all that is known of one station, in words, claims and flows."""
+    lines = []
+    if port := entry.get("port"):
+        reason = f": {port['reason']}" if port.get("reason") else ""
+        lines.append(
+            f"{port['port_id'] or port['interface']} is here, on {port['interface']}: {port['status']}{reason}"
+        )
+    if "rule" in entry:
+        where = entry["host"] or "every host of the network"
+        vni = f"{entry['network_type']} {entry['segmentation_id'] or '-'}"
+        lines.append(f"{entry['mac']} in {entry['network_id']} ({vni}) is delivered to {where}: {entry['rule']}")
+    text = "".join(f"{printable(line)}\n" for line in lines)
+    for heading, columns, rows in (
+        ("claims", ("host", "port_id", "state", "status", "seq", "tunnel_ip"), entry["claims"]),
+        ("flows", ("bridge", "installed", "text"), entry["flows"]),
+    ):
+        if rows:
+            text += f"\n{heading}\n" + table(columns, rows)
+    return text

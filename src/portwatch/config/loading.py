@@ -234,6 +234,8 @@ def _remarks(config: Config) -> Iterator[str]:
                 )
     if not (isinstance(ovsdb.remote, OvsdbTcp) and ovsdb.remote.ssl):
         yield from _idle("ovsdb", ovsdb, ("ca_cert", "certificate", "private_key"), f"remote = {ovsdb.remote}")
+    if isinstance(bus.url, MemoryBus) and config.ports.details is forms.Details.DIRECTORY:
+        yield "ports.details = directory finds no details with bus.url = memory://: no orchestrator can write there"
     if isinstance(bus.url, MemoryBus):
         yield from _idle("bus", bus, ("username", "password_file"), "url = memory://")
     if not (isinstance(bus.url, MqttBus) and bus.url.tls):

@@ -17,6 +17,7 @@ class Rule(StrEnum):
     NONE = "no claim that forwards"
     LOCAL = "attached here"
     SHARED = "shared: flood and learn"
+    FROZEN = "moved too often: flood and learn"
     ONLY = "only claim"
     STATE = "state"
     SEQ = "higher seq"
@@ -52,7 +53,7 @@ def rank(claim: Claim) -> tuple[int, int, tuple[int, int], HostName, str]:
     )
 
 
-def winner(claims: Collection[Claim], here: HostName) -> Verdict:
+def winner(claims: Collection[Claim], here: HostName, *, frozen: bool = False) -> Verdict:
     """Return who gets the frames, over all claims of one (network, MAC), as host *here* sees it."""
     present = sorted((claim for claim in claims if claim.forwards), key=rank)
     if not present:
@@ -63,6 +64,8 @@ def winner(claims: Collection[Claim], here: HostName) -> Verdict:
         return Verdict(local, Rule.LOCAL, contested)
     if any(claim.port.kind is Kind.SHARED for claim in present):
         return Verdict(None, Rule.SHARED)
+    if frozen and len(present) > 1:
+        return Verdict(None, Rule.FROZEN)
     return Verdict(present[0], _why(present))
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from portwatch.events import ClaimKey, key_of
 from portwatch.fabric.claims import Verdict, winner
+from portwatch.fabric.moves import Moves
 from portwatch.fabric.vlans import LocalVlans
 from portwatch.model import (
     Claim,
@@ -130,11 +131,20 @@ class Fabric:
         self.claims: dict[ClaimKey, Claim] = {}
         self.segments: dict[Segment, SegmentView] = {}
         self.peers: Counter[Peer] = Counter()
+        self.tunnel_types: Counter[NetworkType] = Counter()
+        """The types of tunnels that the segments wired here need, and how many do."""
+        self.apart: set[Segment] = set()
+        """Segments of our networks that only others have: they disagree with us, or our ports are not wired yet."""
         self.neighbours: Counter[HostName] = Counter()
         """The other hosts whose claims are held, and how many."""
         self.interest = 0
         """Counts the changes of `networks` and `neighbours`: what to listen to on the bus."""
+        self.moves = Moves()
+        self.dismissed: set[HostName] = set()
+        """Hosts that are gone for longer than is waited for them: their claims do not count."""
         self._waiting: dict[PortId, str] = {}
+        self._vnis_left = 0
+        self._tried = (0, 0)
         self._by_vni: dict[tuple[NetworkType, Vni], Segment] = {}
         self._networks: dict[NetworkId, set[PortId]] = {}
         self._holders: dict[tuple[NetworkId | None, PortId], set[ClaimKey]] = {}
@@ -199,6 +209,9 @@ class Fabric:
         """Wire the ports that waited for a VNI or a VLAN and can have it now; return also which."""
         touched: Touched = set()
         admitted: set[PortId] = set()
+        if (room := (self.vlans.rests, self._vnis_left)) == self._tried:
+            return touched, admitted  # nothing was given back: whoever waits may be many
+        self._tried = room
         for port_id in list(self._waiting):
             attachment = self.local[port_id]
             if segment := self._admit(attachment, None):
@@ -272,10 +285,77 @@ class Fabric:
             return None
         return endpoint if endpoint.version == self.endpoint.version else None
 
+    def unreached(self, claim: Claim) -> str | None:
+        """Return, for people, why nothing is tunnelled to a claim's host; None when it is, or need not be."""
+        if not claim.port.network_type.tunnelled or self.reached_at(claim) is not None:
+            return None
+        if self.endpoint is None:
+            return "this host has no tunnel address (tunnel.local_ip)"
+        if claim.tunnel_ip is None:
+            return f"{claim.host} has no tunnel address"
+        if claim.tunnel_ip == self.endpoint:
+            return f"{claim.host} has this host's own tunnel address"
+        there, here = claim.tunnel_ip.version, self.endpoint.version
+        return f"{claim.host} tunnels over IPv{there} and this host over IPv{here}: the two cannot be mixed"
+
+    def disagreements(self) -> dict[Segment, set[HostName]]:
+        """Return what others call a network of ours by another type or VNI, and who they are. Never mixed in."""
+        found: dict[Segment, set[HostName]] = {}
+        for segment in self.apart:
+            ports = self._networks.get(segment.network_id, ())
+            ours = {self.local[port_id].claim.port.segment for port_id in ports} - {None}
+            if ours and segment not in ours:
+                claims = (claim for claim in self.remote(segment.network_id) if claim.port.segment == segment)
+                found[segment] = {claim.host for claim in claims if self._counts(claim)}
+        return found
+
     def verdict(self, segment: Segment, mac: Mac) -> Verdict:
         """Return who gets the frames for *mac*."""
         view = self.segments.get(segment)
-        return winner(view.stations.get(mac, {}).values() if view else (), self.host)
+        claims = view.stations.get(mac, {}).values() if view else ()
+        return winner(claims, self.host, frozen=(segment, mac) in self.moves.frozen)
+
+    def watch_move(self, segment: Segment, mac: Mac, clock: float) -> Touched:
+        """Something about a station's claims has changed: follow its winner, and freeze or thaw it."""
+        view = self.segments.get(segment)
+        claims = view.stations.get(mac) if view else None
+        if view is None or not claims:
+            self.moves.forget((segment, mac))
+            return set()
+        verdict = winner(claims.values(), self.host)
+        changed = self.moves.observe((segment, mac), verdict.winner.host if verdict.winner else None, clock)
+        if len(claims) == 1:
+            changed |= self.moves.settle_down((segment, mac))
+        return self._around(segment, view, mac) if changed else set()
+
+    def thaw(self, clock: float) -> Touched:
+        """Let go of the stations that have been quiet for long."""
+        touched: Touched = set()
+        for segment, mac in self.moves.quiet(clock):
+            view = self.segments.get(segment)
+            if view is not None and mac in view.stations:
+                touched |= self._around(segment, view, mac)
+        return touched
+
+    def dismiss(self, host: HostName) -> Touched:
+        """A host is gone for too long: its claims do not count any more (mobility.md, rule 1). They are still held."""
+        if host in self.dismissed:
+            return set()
+        held = [(key, claim) for key, claim in self.claims.items() if key[1] == host]
+        touched = {each for key, claim in held for each in self._replace(key, claim, None, counted=False)}
+        self.dismissed.add(host)
+        return touched
+
+    def readmit(self, host: HostName) -> Touched:
+        """A dismissed host is back: its claims count again."""
+        if host not in self.dismissed:
+            return set()
+        self.dismissed.discard(host)
+        held = [(key, claim) for key, claim in self.claims.items() if key[1] == host]
+        return {each for key, claim in held for each in self._replace(key, None, claim, counted=False)}
+
+    def _counts(self, claim: Claim) -> bool:
+        return claim.forwards and claim.host not in self.dismissed
 
     def everything(self) -> Touched:
         """Return the key of every entry there is: for a full recompute."""
@@ -299,7 +379,7 @@ class Fabric:
         if port.fault:
             reason = port.fault
         elif segment is None or port.mac is None:
-            reason = f"details-missing: {', '.join(port.missing)} not set on the Interface"
+            reason = f"details-missing: {port.lacks}"
         elif not port.admin_up:
             reason = "admin-down: admin-state is down"
         elif segment.vni and self._by_vni.get((segment.network_type, segment.vni), segment) != segment:
@@ -318,6 +398,9 @@ class Fabric:
         view = self.segments.setdefault(segment, SegmentView())
         touched: Touched = {Wire(attachment.claim.port.port_id), LocalFlood(segment)}
         if not view.wired:
+            self.apart.discard(segment)
+            if segment.network_type.tunnelled:
+                self.tunnel_types[segment.network_type] += 1
             touched.add(Flood(segment))
             # The segment's first port here: it has a VLAN now, and all that is known of it becomes entries.
             touched.update(Unicast(segment, mac) for mac in view.stations)
@@ -340,24 +423,31 @@ class Fabric:
         del view.wired[port_id]
         if not view.wired:
             touched.add(Flood(segment))
+            self.apart.add(segment)
+            if segment.network_type.tunnelled:
+                self.tunnel_types -= Counter((segment.network_type,))
             self.vlans.release(segment)
             if segment.vni:
                 self._by_vni.pop((segment.network_type, segment.vni), None)
+                self._vnis_left += 1
             touched.update(Unicast(segment, mac) for mac in view.stations)
             touched.update(Neighbor(segment, address) for address in view.addresses)
             touched.update([self._part(segment, endpoint) for endpoint in view.members])
         return touched
 
-    def _replace(self, key: ClaimKey, before: Claim | None, after: Claim | None) -> Touched:
-        """Put *after* where *before* was in the indexes."""
+    def _replace(self, key: ClaimKey, before: Claim | None, after: Claim | None, *, counted: bool = True) -> Touched:
+        """Put *after* where *before* was in the indexes. Not *counted*: the claim itself is held before and after."""
         touched: Touched = set()
-        self._count(key, (after is not None) - (before is not None))
-        old = before.port.segment if before and before.forwards else None
-        new = after.port.segment if after and after.forwards else None
+        if counted:
+            self._count(key, (after is not None) - (before is not None))
+        old = before.port.segment if before and self._counts(before) else None
+        new = after.port.segment if after and self._counts(after) else None
         if before and old:
             touched |= self._leave(old, before)
         if after and new:
             view = self.segments.setdefault(new, SegmentView())
+            if not view.wired:
+                self.apart.add(new)
             touched |= self._index(new, view, after)
             if (endpoint := self.reached_at(after)) is not None:
                 view.members[endpoint] += 1
@@ -455,3 +545,4 @@ class Fabric:
     def _drop_if_empty(self, segment: Segment | None) -> None:
         if segment is not None and (view := self.segments.get(segment)) is not None and view.empty:
             del self.segments[segment]
+            self.apart.discard(segment)

@@ -7,18 +7,40 @@ bring the time and do the work: no clock, no I/O.
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
-from portwatch.events import ClaimGone, ClaimKey, HostStatus, Manifest, PortEvent, PortRemoved, key_of
+from portwatch.events import (
+    LEAVING,
+    OFFLINE,
+    ONLINE,
+    ClaimGone,
+    ClaimKey,
+    HostStatus,
+    Manifest,
+    PortEvent,
+    PortRemoved,
+    key_of,
+)
 from portwatch.fabric.announcer import Announcer, Identity
 from portwatch.fabric.fabric import Base, Fabric, Flood, Key, LocalFlood, SwitchPorts, Touched, Unicast, Wire
 from portwatch.fabric.inheritance import Inheritance
 from portwatch.fabric.pipeline import OWN, Bridge, Policy, farewell, is_ours, plan
 from portwatch.fabric.sequences import Sequences
 from portwatch.fabric.snapshots import Snapshots
-from portwatch.model import Claim, HostName, LocalVlan, NetworkId, Plug, PortId, Status, TunnelEndpoint
+from portwatch.model import (
+    Claim,
+    HostName,
+    LocalVlan,
+    NetworkId,
+    Plug,
+    Port,
+    PortId,
+    State,
+    Status,
+    TunnelEndpoint,
+)
 from portwatch.openflow.flow import Item, ItemKey
 from portwatch.openflow.ledger import Drift, Ledger
 
@@ -40,7 +62,8 @@ class PortRecord:
 class Reactor:
     """One hypervisor's view and decisions."""
 
-    def __init__(self, identity: Identity, policy: Policy) -> None:
+    def __init__(self, identity: Identity, policy: Policy, grace: float | None = None) -> None:
+        """*grace*: for how many seconds the claims of a host that went offline count; None for ever."""
         self.identity = identity
         self.policy = policy
         self.fabric = Fabric(identity.host, identity.endpoint)
@@ -67,6 +90,12 @@ class Reactor:
         self._left_behind: dict[ClaimKey, Claim] = {}
         self._loaded = False
         self._said_more = False
+        self._clock = 0.0
+        self._grace = grace
+        self.leaving = False
+        """Has an operator drained this host?"""
+        self._offline_since: dict[HostName, float] = {}
+        self._online_since: dict[HostName, float] = {}
         self._collected: Touched | None = None
         self._wants({Base()})
 
@@ -78,6 +107,9 @@ class Reactor:
         The first call must bring all there are.
         """
         touched = self.fabric.set_ports(ports)
+        if not self._loaded:
+            for vlan in (plug.vlan for plug in plugs.values() if plug is not None and plug.vlan is not None):
+                self.fabric.vlans.seek_behind(vlan)
         for port_id, plug in plugs.items():
             if plug is None:
                 touched |= self._unplug(port_id, now)
@@ -101,14 +133,27 @@ class Reactor:
             self._left_behind.clear()
         self._progress(now)
 
+    def drain(self, now: datetime, *, leaving: bool) -> int:
+        """Let this host's ports go elsewhere, or no more: mobility.md, state `leaving`. Return how many there are."""
+        if leaving != self.leaving:
+            self.leaving = leaving
+            for port_id in list(self.plugs):
+                self._claim_again(port_id, now)
+        return len(self.plugs)
+
     # --- the bus says -------------------------------------------------------------------------------------------------
 
     def connecting(self) -> None:
         """A connection to the bus begins: what is retained there under our name comes, and is no mere echo."""
         self.announcer.connecting()
+        self._online_since.clear()  # what was true on another connection, with another broker perhaps, proves nothing
 
-    def heard(self, event: PortEvent | ClaimGone, now: datetime, clock: float) -> bool:
-        """Another host's event; `StaleEvent` when the past is replayed. False when it is of no interest here."""
+    def heard(self, event: PortEvent | ClaimGone, now: datetime, clock: float, *, replayed: bool = True) -> bool:
+        """Another host's event; `StaleEvent` when it is older than what is held. False when it is of no interest here.
+
+        *replayed*: it was retained before we subscribed, so it is older than what has happened here since.
+        """
+        self._clock = clock
         network_id, host, _ = event.key
         if host == self.identity.host:
             if isinstance(event, PortEvent):
@@ -127,6 +172,8 @@ class Reactor:
             self._withdraw({event.key, *self.snapshots.ended(event.key, clock)})
             return True
         self._said_more = True
+        if replayed:
+            self._sequences.came_before(event.key)
         self._wants(self.fabric.feed(event.claim))
         self._withdraw(self.snapshots.arrived(event.claim, clock))
         return True
@@ -140,10 +187,23 @@ class Reactor:
         self._said_more = True
         self._withdraw(self.snapshots.stated(manifest, clock))
 
-    def seen(self, status: HostStatus) -> None:
-        """A host's own status, or its last will. Its entries stay: a silent host is a fact about the watcher."""
+    def seen(self, status: HostStatus, clock: float) -> None:
+        """A host's own status, or its last will. Its entries stay: a silent host is a fact about the watcher.
+
+        Only who set `peers.grace` lets them go, that long after the last will. `stopped` is no absence: it was meant.
+        """
         self._said_more = True
+        before = self.hosts.get(status.host)
         self.hosts[status.host] = status
+        if status.state == OFFLINE:
+            self._offline_since.setdefault(status.host, clock)
+        else:
+            self._offline_since.pop(status.host, None)
+            self._wants(self.fabric.readmit(status.host))
+        if status.state not in (ONLINE, LEAVING):
+            self._online_since.pop(status.host, None)
+        elif before is None or before.session != status.session or status.host not in self._online_since:
+            self._online_since[status.host] = clock
         if status.tunnel_ip is not None:
             self._endpoints[status.host] = status.tunnel_ip
 
@@ -153,6 +213,13 @@ class Reactor:
         if settled or (self._said_more and any(ledger.spares for ledger in self.ledgers.values())):
             self._reconsider()
         self._said_more = False
+        self._clock = clock
+        self._wants(self.fabric.thaw(clock))
+        if self._grace is not None:
+            for host, since in self._offline_since.items():
+                if clock - since >= self._grace:
+                    self._wants(self.fabric.dismiss(host))
+        self._withdraw(self.snapshots.silent(self._online_since, clock))
         self._grow_up(self._sequences.young_in(settled), now)
 
     def say_again(self, now: datetime) -> tuple[PortEvent, ...]:
@@ -230,7 +297,7 @@ class Reactor:
         if (network_id := plug.port.network_id) is not None:
             self.snapshots.listen(network_id)
             if self.snapshots.settled(network_id):
-                self._sequences.grow_up((plug.port,), now)
+                self._sequences.grow_up((plug.port,), now, just_come=True)
         if before is None or _wiring(before) != _wiring(plug):
             self._changed.add(port_id)
             self._installed.discard(port_id)
@@ -253,13 +320,17 @@ class Reactor:
     def _claim(self, plug: Plug) -> Claim:
         return Claim(
             host=self.identity.host,
-            port=plug.port,
+            port=self._as_claimed(plug),
             tunnel_ip=self.identity.endpoint,
             status=Status.BUILD,
             session=self.identity.session,
             seq=self._sequences.of[plug.port.port_id],
             revision=0,
         )
+
+    def _as_claimed(self, plug: Plug) -> Port:
+        port = plug.port
+        return replace(port, state=State.LEAVING) if self.leaving and port.state is State.ACTIVE else port
 
     def _grow_up(self, port_ids: Iterable[PortId], now: datetime) -> None:
         """All rivals of these ports are visible now."""
@@ -289,7 +360,9 @@ class Reactor:
             return
         status, reason = self._status(port_id, plug)
         seq = self._sequences.of[port_id]
-        self._publish(self.announcer.say(plug.port, seq, status, reason, now, known_before=plug.seq is not None))
+        self._publish(
+            self.announcer.say(self._as_claimed(plug), seq, status, reason, now, known_before=plug.seq is not None)
+        )
         segment = plug.port.segment
         wired = segment is not None and self.fabric.problem(port_id) is None
         if wired and status is Status.BUILD and not (plug.installed and self._loaded):
@@ -352,6 +425,8 @@ class Reactor:
         """A claim under our name that this process has not made: it tells a port's age, or it is ended."""
         key = key_of(claim)
         if self._holds(key):
+            if claim.port.state is State.LEAVING:
+                self.drain(now, leaving=True)  # as the process before us was told
             if self._sequences.recall(claim.port.port_id, claim.seq):
                 self._claim_again(claim.port.port_id, now)
         elif key not in self.announcer.ended:
@@ -369,6 +444,9 @@ class Reactor:
             self._collected |= touched
             return
         changed = False
+        stations = [key for key in touched if isinstance(key, Unicast)]
+        for station in stations:
+            touched = touched | self.fabric.watch_move(station.segment, station.mac, self._clock)
         for key in touched:
             by_bridge: dict[Bridge, list[Item]] = {bridge: [] for bridge in Bridge}
             for bridge, item in plan(self.fabric, self.policy, key):

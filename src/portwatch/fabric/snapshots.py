@@ -5,7 +5,7 @@ network is complete when the claims that arrived since we subscribed match its m
 manifest does not count has ended. Nothing ends by mere absence.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Final
@@ -18,6 +18,12 @@ PATIENCE: Final = 5.0
 QUIET: Final = 2.0
 """Seconds after the subscription before a network counts as settled. Our own share comes back to us, too, by the same
 way as the others'; on a broker that replays in order that alone would do, but the order is promised nowhere."""
+
+
+SILENCE: Final = 30.0
+"""Seconds after which a host that is online and states nothing has nothing (docs/contract.md, section 4)."""
+ASK_AGAIN: Final = (10.0, 300.0)
+"""Seconds between requests for what is retained in a network that stays incomplete: at first, and at most."""
 
 
 @dataclass(slots=True)
@@ -37,6 +43,8 @@ class Snapshot:
 
     shares: dict[HostName, Share] = field(default_factory=dict)
     since: float | None = None
+    pause: float = 10.0
+    """Seconds to wait before what is retained is asked for again."""
     settled: bool = False
     """Was it complete once since we listen?"""
 
@@ -151,6 +159,34 @@ class Snapshots:
             for network_id, snapshot in self._networks.items()
         }
         return {network_id: hosts for network_id, hosts in late.items() if hosts}
+
+    def silent(self, online_since: Mapping[HostName, float], now: float) -> set[ClaimKey]:
+        """Return the claims of hosts that are online and state no manifest for `SILENCE`: they have no port there."""
+        gone: set[ClaimKey] = set()
+        for network_id, snapshot in self._networks.items():
+            if snapshot.since is None or now - snapshot.since < SILENCE:
+                continue
+            for host, share in list(snapshot.shares.items()):
+                since = online_since.get(host)
+                if share.manifest is None and host != self._here and since is not None and now - since >= SILENCE:
+                    gone |= {(network_id, host, port_id) for port_id in share.held}
+                    del snapshot.shares[host]
+        return gone
+
+    def to_ask_again(self, now: float) -> set[NetworkId]:
+        """Return the networks whose mismatch lasts: what they retain is to be asked for again, ever more rarely."""
+        asked = set()
+        for network_id, snapshot in self._networks.items():
+            late = any(
+                share.mismatch_since is not None and now - share.mismatch_since > PATIENCE
+                for share in snapshot.shares.values()
+            )
+            if not late:
+                snapshot.pause = ASK_AGAIN[0]
+            elif snapshot.since is not None and now - snapshot.since >= snapshot.pause:
+                snapshot.pause = min(snapshot.pause * 2, ASK_AGAIN[1])
+                asked.add(network_id)
+        return asked
 
     def _share(self, network_id: NetworkId | None, host: HostName) -> Share | None:
         if network_id is None or (snapshot := self._networks.get(network_id)) is None:

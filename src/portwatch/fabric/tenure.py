@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 
-from portwatch.events import LEAVING, ONLINE, HostStatus
+from portwatch.events import LEAVING, OFFLINE, ONLINE, HostStatus
 
 
 class Reply(Enum):
@@ -41,10 +41,11 @@ class Tenure:
 
     def hear(self, status: HostStatus) -> Reply:
         """Somebody has published a status under our name, perhaps we."""
-        if status.session == self.session:
-            self.announced = True
-            return Reply.NOTHING
         alive = status.state in (ONLINE, LEAVING)
+        if status.session == self.session:
+            # Of our own session only the broker says `offline`: the will of a connection that we have given up.
+            self.announced |= alive
+            return Reply.ANSWER if self.owner and not alive and status.state == OFFLINE else Reply.NOTHING
         if not self.announced:
             self.predecessor = alive
             return Reply.NOTHING

@@ -12,9 +12,13 @@ class LocalVlans:
 
     def __init__(self) -> None:
         self.of: dict[Segment, LocalVlan] = {}
+        self.continued: set[LocalVlan] = set()
+        """Those that mean what they meant before our restart: what the switch holds of them is their segment's."""
         self._taken: dict[LocalVlan, Segment] = {}
         self._resting: set[LocalVlan] = set()
         self._last = 0
+        self.rests = 0
+        """Counts how often tags became free: whether it is worth while to ask again."""
 
     @property
     def free(self) -> int:
@@ -29,22 +33,32 @@ class LocalVlans:
         """Return the segment's tag, giving it one if need be: *hint*, when it is free. None when all are used up."""
         if (vlan := self.of.get(segment)) is not None:
             return vlan
-        vlan = hint if hint is not None and self._is_free(hint) else self._next_free()
+        vlan = hint if hint is not None and self._is_free(hint) else None
+        if vlan is not None:
+            self.continued.add(vlan)
+        else:
+            vlan = self._next_free()
         if vlan is not None:
             self.of[segment] = vlan
             self._taken[vlan] = segment
         return vlan
 
+    def seek_behind(self, vlan: LocalVlan) -> None:
+        """Give out tags behind *vlan* first: lower ones may still mean something to the switch."""
+        self._last = max(self._last, vlan)
+
     def release(self, segment: Segment) -> None:
         """Take the segment's tag back; it rests."""
         if (vlan := self.of.pop(segment, None)) is not None:
             del self._taken[vlan]
+            self.continued.discard(vlan)
             self._resting.add(vlan)
 
     def rested(self) -> bool:
         """The switch holds nothing more of the resting tags: free them. True when there were any."""
         resting = bool(self._resting)
         self._resting.clear()
+        self.rests += resting
         return resting
 
     def _is_free(self, vlan: LocalVlan) -> bool:

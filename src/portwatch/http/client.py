@@ -35,6 +35,12 @@ def fetch(listen: tuple[str, int] | None, path: str, timeout: float = FETCH_SECO
         return response.status, response.read()
 
 
+def act(listen: tuple[str, int] | None, path: str, timeout: float = FETCH_SECONDS) -> tuple[int, bytes]:
+    """Have the local agent do something; return the status and the body of its answer."""
+    with _asked(listen, path, timeout, method="POST") as response:
+        return response.status, response.read()
+
+
 def events(listen: tuple[str, int] | None, path: str, timeout: float = SILENCE_SECONDS) -> Generator[Event]:
     """Yield the local agent's events until it ends the stream."""
     with _asked(listen, path, timeout) as response:
@@ -45,14 +51,14 @@ def events(listen: tuple[str, int] | None, path: str, timeout: float = SILENCE_S
 
 
 @contextlib.contextmanager
-def _asked(listen: tuple[str, int] | None, path: str, timeout: float) -> Iterator[HTTPResponse]:
+def _asked(listen: tuple[str, int] | None, path: str, timeout: float, *, method: str = "GET") -> Iterator[HTTPResponse]:
     """Ask, and give the answer to read; all faults of the way there and back have one name."""
     if listen is None:
         raise AgentNotRunning(listen, "http.listen is off in this configuration")
     host, port = listen
     connection = HTTPConnection(_LOCAL.get(host, host), port, timeout=timeout)
     try:
-        connection.request("GET", quote(path, safe="/?&=%:@,;+~!$'()*"))
+        connection.request(method, quote(path, safe="/?&=%:@,;+~!$'()*"), headers={"x-portwatch": "cli"})
         with connection.getresponse() as response:
             yield response
     except ConnectionRefusedError:

@@ -27,7 +27,7 @@ from portwatch.http.messages import (
     failure,
 )
 
-METHODS: Final = (b"GET", b"HEAD")
+METHODS: Final = (b"GET", b"HEAD", b"POST")
 HEARTBEAT: Final = b": still here\n\n"
 PIECE: Final = 64 * 1024
 """Bytes that are written, or read, at once."""
@@ -141,11 +141,11 @@ class Connection:
 
     async def _reply(self, head: h11.Request) -> Reply:
         if head.method not in METHODS:
-            refusal = failure(HTTPStatus.METHOD_NOT_ALLOWED, "GET and HEAD only")
-            return Response(refusal.status, refusal.body, refusal.content_type, (("allow", "GET, HEAD"),))
+            refusal = failure(HTTPStatus.METHOD_NOT_ALLOWED, "GET, HEAD and POST only")
+            return Response(refusal.status, refusal.body, refusal.content_type, (("allow", "GET, HEAD, POST"),))
         headers = {name.decode(): value.decode("latin-1") for name, value in head.headers}
         try:
-            request = Request.parse(head.target.decode(), headers)
+            request = Request.parse(head.target.decode(), headers, head.method.decode())
         except ValueError:
             return failure(HTTPStatus.BAD_REQUEST, "path or query cannot be decoded")
         return await self._answer(request)

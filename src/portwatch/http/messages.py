@@ -33,9 +33,10 @@ class Request:
     query: Mapping[str, str] = field(default_factory=dict)
     segments: tuple[str, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
+    method: str = "GET"
 
     @classmethod
-    def parse(cls, target: str, headers: Mapping[str, str] | None = None) -> Self:
+    def parse(cls, target: str, headers: Mapping[str, str] | None = None, method: str = "GET") -> Self:
         """Take a request target apart; ValueError when its escapes are wrong or hide control characters."""
         if "://" in target.partition("?")[0] and not target.startswith("/"):  # the form that proxies use
             target = "/" + target.partition("://")[2].partition("/")[2]
@@ -44,7 +45,7 @@ class Request:
             raise ValueError(f"{target!r} is not a path")
         pairs = parse_qsl(_checked(query), keep_blank_values=True, errors="strict", max_num_fields=QUERY_FIELDS_MAX)
         segments = tuple(_decoded(segment) for segment in path[1:].split("/"))
-        return cls(path, dict(pairs), segments, headers or {})
+        return cls(path, dict(pairs), segments, headers or {}, method)
 
 
 @dataclass(frozen=True, slots=True)

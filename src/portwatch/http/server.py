@@ -1,4 +1,4 @@
-"""An HTTP/1.1 server for given routes: GET and HEAD, whole answers and event streams.
+"""An HTTP/1.1 server for given routes: GET and HEAD, whole answers and event streams; POST for a few actions.
 
 `async with Server(listen, routes):` and it serves; leaving the block ends every connection. A client can
 neither stop it nor take more than its `Limits`; a handler that fails is logged and answered with 500.
@@ -24,6 +24,9 @@ Handler = Callable[[Request], Reply | Awaitable[Reply]]
 ANY: Final = "*"
 """A route's last segment, when it takes whatever stands there: `request.segments[-1]`, decoded."""
 
+ACTION_HEADER: Final = "x-portwatch"
+"""What an action must bring, whatever its value: a page of somebody else's cannot make a browser send it unasked."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -38,12 +41,16 @@ class CannotListen(PortwatchError):
 class Server:
     """Serves *routes* at *listen* while its `async with` block lasts."""
 
-    def __init__(self, listen: tuple[str, int], routes: Mapping[str, Handler], limits: Limits | None = None) -> None:
-        self._routes: dict[tuple[str, ...], Handler] = {}
-        for route, handler in routes.items():
-            if not route.startswith("/"):
-                raise ValueError(f"{route!r} is not a path")
-            self._routes[tuple(route[1:].split("/"))] = handler
+    def __init__(
+        self,
+        listen: tuple[str, int],
+        routes: Mapping[str, Handler],
+        limits: Limits | None = None,
+        actions: Mapping[str, Handler] | None = None,
+    ) -> None:
+        """*routes* are asked by GET and HEAD; *actions* change something, and are asked by POST."""
+        self._routes = _by_segments(routes)
+        self._actions = _by_segments(actions or {})
         self._listen, self._limits = listen, limits or Limits()
         self._connections: dict[asyncio.Task[None], Connection] = {}
         self._turned_away: set[asyncio.Task[None]] = set()
@@ -99,7 +106,9 @@ class Server:
 
     async def _answer(self, request: Request) -> Reply:
         """Return what the request's handler says, or why there is no answer."""
-        handler = self._handler(request.segments)
+        if request.method == "POST" and ACTION_HEADER not in request.headers:
+            return failure(HTTPStatus.FORBIDDEN, f"an action needs the header {ACTION_HEADER}")
+        handler = _found(self._actions if request.method == "POST" else self._routes, request.segments)
         if handler is None:
             return failure(HTTPStatus.NOT_FOUND, "there is nothing of this name")
         try:
@@ -117,14 +126,22 @@ class Server:
             return failure(HTTPStatus.SERVICE_UNAVAILABLE, "too many event streams")
         return reply
 
-    def _handler(self, segments: tuple[str, ...]) -> Handler | None:
-        handler = self._routes.get(segments)
-        if handler is None and segments[-1]:
-            handler = self._routes.get((*segments[:-1], ANY))
-        return handler
-
     def _streams(self) -> int:
         return sum(connection.streaming for connection in self._connections.values())
+
+
+def _by_segments(routes: Mapping[str, Handler]) -> dict[tuple[str, ...], Handler]:
+    for route in routes:
+        if not route.startswith("/"):
+            raise ValueError(f"{route!r} is not a path")
+    return {tuple(route[1:].split("/")): handler for route, handler in routes.items()}
+
+
+def _found(routes: Mapping[tuple[str, ...], Handler], segments: tuple[str, ...]) -> Handler | None:
+    handler = routes.get(segments)
+    if handler is None and segments[-1]:
+        handler = routes.get((*segments[:-1], ANY))
+    return handler
 
 
 async def _guarded(serving: Coroutine[None, None, None]) -> None:

@@ -157,6 +157,10 @@ class Ledger:
             key for key in self._inherited if (have := self.installed.get(key)) is not None and self._spare(have)
         }
 
+    def items_of(self, owner: Hashable) -> list[Item]:
+        """Return what *owner* wants."""
+        return [self._wants[key][owner] for key in self._by_owner.get(owner, ())]
+
     def refusal(self, owner: Hashable) -> str | None:
         """Return why the switch did not take something that *owner* wants."""
         if not self.refused:
@@ -204,6 +208,8 @@ def _kept(have: Item, want: Item | None) -> Item | None:
     if want is None:
         return have
     if isinstance(have, Group) and isinstance(want, Group):
+        if have.relays and not want.relays:
+            return have  # the groups that it hands on to stay, too: who is named here besides would get two copies
         named = {bucket.bucket_id for bucket in want.buckets}
         stay = tuple(bucket for bucket in have.buckets if bucket.bucket_id not in named)
         return Group(want.key, tuple(sorted((*want.buckets, *stay), key=lambda bucket: bucket.bucket_id)))

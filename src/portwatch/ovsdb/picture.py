@@ -39,8 +39,10 @@ class PictureChange:
 class Picture:
     """The host's rows and what they amount to. `clock` values are seconds of a clock that only goes forward."""
 
-    def __init__(self, integration: str, tunnel: str) -> None:
+    def __init__(self, integration: str, tunnel: str, *, directory: bool = False) -> None:
+        """*directory*: the ports' details come from the bus, whatever else the rows say of them."""
         self.integration, self.tunnel = integration, tunnel
+        self._directory = directory
         self.plugs: dict[PortId, Plug] = {}
         self.unfit: dict[UUID, Unfit] = {}
         self.switch_ports = SwitchPorts()
@@ -180,8 +182,8 @@ class Picture:
         if interface.ofport is None and (held := self._held(uuid)) is not None and clock - since < OFPORT_PATIENCE:
             self._unset[uuid] = since
             numbered = InterfaceRow(uuid, interface.name, interface.type, held.ofport, interface.external_ids)
-            return plug(numbered, port)
-        return plug(interface, port)
+            return plug(numbered, port, directory=self._directory)
+        return plug(interface, port, directory=self._directory)
 
     def _held(self, uuid: UUID) -> Plug | None:
         port_id = self._claimed.get(uuid)

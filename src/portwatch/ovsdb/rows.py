@@ -4,7 +4,7 @@ The border: what an orchestrator wrote into `external_ids` becomes typed here, o
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Self, TypeVar
 from uuid import UUID
 
@@ -21,6 +21,7 @@ from portwatch.model import (
     OfPort,
     Plug,
     Port,
+    PortDetails,
     PortId,
     State,
     Vni,
@@ -39,6 +40,9 @@ TABLES: Final[Mapping[str, tuple[str, ...]]] = {
 NETWORK_KEY: Final = "portwatch-network"
 SEQ_KEY: Final = "portwatch-seq"
 INSTALLED_KEY: Final = "portwatch-installed"
+
+IDENTITY_KEYS: Final = frozenset({"iface-id", "attached-mac", "iface-status"})
+"""What libvirt and os-vif write by themselves: all that is read of an Interface when the bus tells the rest."""
 
 OWNER_MAX: Final = 255
 REASON_MAX: Final = 1000
@@ -108,9 +112,14 @@ class Unfit:
     reason: str
 
 
-def plug(interface: InterfaceRow, port: PortRow) -> Plug | Unfit | None:
-    """Return the port that is plugged in by these rows; None when it is none, or has no OpenFlow port yet."""
+def plug(interface: InterfaceRow, port: PortRow, *, directory: bool = False) -> Plug | Unfit | None:
+    """Return the port that is plugged in by these rows; None when it is none, or has no OpenFlow port yet.
+
+    With *directory* the rows say who it is, and the bus tells the rest.
+    """
     ids = interface.external_ids
+    if directory:
+        ids = {key: text for key, text in ids.items() if key in IDENTITY_KEYS}
     if "iface-id" not in ids:
         return None
     try:
@@ -123,15 +132,55 @@ def plug(interface: InterfaceRow, port: PortRow) -> Plug | Unfit | None:
     except ValueError:
         return None
     tag = port.tag or 0
-    remembered = port.external_ids.get(NETWORK_KEY) == network_id and network_id is not None
+    remembered = _saved_network(port.external_ids.get(NETWORK_KEY))
     return Plug(
-        port=_port(port_id, network_id, ids),
+        port=replace(_port(port_id, network_id, ids), from_directory=directory),
         ofport=ofport,
         vlan=LocalVlan(tag) if LocalVlan.LOWEST <= tag <= LocalVlan.HIGHEST else None,
         seq=_saved_seq(port.external_ids.get(SEQ_KEY)),
-        remembered=network_id if remembered else None,
+        # Whose network the bus has yet to tell may still be in the one for which we wired it.
+        remembered=remembered if directory or remembered == network_id else None,
         installed=port.external_ids.get(INSTALLED_KEY) == "true",
     )
+
+
+def details(keys: Mapping[str, str]) -> PortDetails:
+    """Return what *keys* of an Interface would say of a port; a `ValueError` names the first wrong one."""
+    name = keys.get("network-id", "").strip()
+    try:
+        network_id = NetworkId(name) if name else None
+    except ValueError as error:
+        raise ValueError(f"bad-network-id: {error}") from None
+    port = _port(PortId("port"), network_id, keys)
+    if port.fault:
+        raise ValueError(port.fault)
+    return PortDetails(
+        network_id=network_id,
+        network_type=port.network_type,
+        segmentation_id=port.segmentation_id,
+        mac=port.mac,
+        fixed_ips=port.fixed_ips,
+        allowed_address_pairs=port.allowed_address_pairs,
+        device_owner=port.device_owner,
+        kind=port.kind if keys.get("port-kind", "").strip() else None,
+        admin_up=port.admin_up,
+    )
+
+
+def keys(details: PortDetails) -> dict[str, str]:
+    """Return *details* as keys of an Interface: the way back."""
+    texts = {
+        "network-id": details.network_id or "",
+        "network-type": details.network_type,
+        "segmentation-id": "" if details.segmentation_id is None else str(int(details.segmentation_id)),
+        "attached-mac": details.mac or "",
+        "fixed-ips": ",".join(map(str, details.fixed_ips)),
+        "allowed-address-pairs": ",".join(map(str, details.allowed_address_pairs)),
+        "device-owner": details.device_owner,
+        "port-kind": details.kind or "",
+        "admin-state": "up" if details.admin_up else "down",
+    }
+    return {key: str(text) for key, text in texts.items() if text}
 
 
 def _port(port_id: PortId, network_id: NetworkId | None, ids: Mapping[str, str]) -> Port:
@@ -199,6 +248,13 @@ def _admin_up(text: str) -> bool:
     if text not in ("up", "down"):
         raise ValueError("up or down")
     return text == "up"
+
+
+def _saved_network(text: str | None) -> NetworkId | None:
+    try:
+        return NetworkId(text) if text else None
+    except ValueError:
+        return None
 
 
 def _saved_seq(text: str | None) -> int | None:

@@ -102,7 +102,10 @@ def _last_words(words: str) -> str:
 def _unreached(bridge: str, path: str, reason: str) -> str:
     match reason:
         case "No such file or directory":
-            return f"there is no {path}: does ovs-vswitchd run, and is there a bridge {bridge}?"
+            return (
+                f"there is no {path}: does ovs-vswitchd run, and can it make {bridge}?"
+                " Its log tells; without a kernel datapath, bridges.datapath_type is netdev"
+            )
         case "Connection refused":
             return f"nobody listens at {path}: ovs-vswitchd does not run"
         case "Permission denied":

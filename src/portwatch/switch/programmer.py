@@ -204,7 +204,7 @@ class Programmer:
         self._held = None if self._ledger.owes else dumps
         self._metrics.resync_seconds.observe(perf_counter() - started)
         if first:
-            self._say_trouble("what the switch holds is being brought up to date" if self._ledger.owes else None)
+            self.trouble = "what the switch holds is being brought up to date" if self._ledger.owes else None
             log.info("switch read back", bridge=self.bridge, items=len(self._ledger.installed))
         return drift
 

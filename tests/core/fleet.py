@@ -1,0 +1,614 @@
+"""A fleet without I/O: real reactors, a bus that is a dict of retained messages, switches that take bundles as text.
+
+Everything that a real agent says goes through `wire`, as bytes, and everything it programs through the text of its
+bundles. Delivery is explicit: nothing is heard but by `settle` or `hear`, so a test decides what comes late or never.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+from portwatch import wire
+from portwatch.bus.connection import Publication
+from portwatch.events import (
+    OFFLINE,
+    ONLINE,
+    STOPPED,
+    ClaimGone,
+    HostStatus,
+    Manifest,
+    PortEvent,
+    PortRemoved,
+)
+from portwatch.fabric.announcer import Identity
+from portwatch.fabric.fabric import SwitchPorts
+from portwatch.fabric.pipeline import Bridge, Policy
+from portwatch.fabric.reactor import PortRecord, Reactor, StaleEvent
+from portwatch.model import (
+    VXLAN,
+    Claim,
+    HostName,
+    LocalVlan,
+    Mac,
+    NetworkId,
+    OfPort,
+    Plug,
+    Port,
+    PortId,
+    Status,
+    TunnelEndpoint,
+    Vni,
+    fixed_ip,
+    tunnel_endpoint,
+)
+from portwatch.openflow import parse
+from portwatch.openflow.flow import Flow, Item
+from tests.core.switch import BROADCAST, Frame, Switch
+
+PREFIX = "portwatch/v1"
+TOPICS = wire.Topics(PREFIX)
+PATCH_TO_TUNNEL, PATCH_TO_INTEGRATION, TUNNEL = OfPort(1), OfPort(2), OfPort(3)
+SWITCH_PORTS = SwitchPorts(PATCH_TO_TUNNEL, PATCH_TO_INTEGRATION, ((VXLAN, TUNNEL),))
+START = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
+STRANGERS_FLOW = parse.flow("cookie=0x1,table=60,priority=5,in_port=9,actions=drop")
+STRANGERS_GROUP = parse.group("group_id=5,type=all,bucket=bucket_id:1,actions=output:9")
+INT, TUN = Bridge.INTEGRATION, Bridge.TUNNEL
+
+
+def a_port(name: str = "p1", network: str | None = "blue", **changes: object) -> Port:
+    """Return a port whose MAC and address follow from the digits of its name; say only what matters."""
+    number = int("".join(letter for letter in name if letter.isdigit()) or 1)
+    known: dict[str, object] = {
+        "port_id": PortId(name),
+        "network_id": NetworkId(network) if network else None,
+        "segmentation_id": a_vni(network) if network else None,
+        "mac": Mac(f"fa:16:3e:00:{number // 256:02x}:{number % 256:02x}"),
+        "fixed_ips": (fixed_ip(f"10.0.{number // 250}.{number % 250 + 1}"),),
+    }
+    return Port(**{**known, **changes})  # type: ignore[arg-type]  # builders are called with the right types
+
+
+def a_vni(network: str) -> Vni:
+    """Return the VNI that the ports of a network have by default."""
+    return Vni(100 + sum(map(ord, network)) % 1000)
+
+
+def an_endpoint(number: int) -> TunnelEndpoint:
+    """Return the tunnel address of host hv{number}."""
+    return tunnel_endpoint(f"192.0.2.{10 + number}")
+
+
+def a_claim(port: Port | None = None, host: int = 2, **changes: object) -> Claim:
+    """Return a claim of host hv{host}; say only what matters."""
+    known: dict[str, object] = {
+        "host": HostName(f"hv{host}"),
+        "port": port or a_port(),
+        "tunnel_ip": an_endpoint(host),
+        "status": Status.ACTIVE,
+        "session": f"session-of-hv{host}",
+        "seq": 1,
+        "revision": 1,
+    }
+    return Claim(**{**known, **changes})  # type: ignore[arg-type]  # builders are called with the right types
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What a Port row remembers: a tag that once was written stays."""
+
+    tag: LocalVlan | None = None
+    network_id: NetworkId | None = None
+    seq: int | None = None
+    installed: bool = False
+
+    def written(self, record: PortRecord) -> "Row":
+        """Return the row after `ovsdb.records.write`."""
+        wired = record.vlan is not None and record.network_id is not None
+        tag, network_id = (record.vlan, record.network_id) if wired else (self.tag, None)
+        return Row(tag, network_id, record.seq, record.installed)
+
+
+@dataclass
+class Host:
+    """One hypervisor: a reactor, its switch, its OVSDB, its link to the bus."""
+
+    fleet: "Fleet"
+    number: int
+    reactor: Reactor
+    bridges: dict[Bridge, Switch] = field(default_factory=lambda: {bridge: _a_switch() for bridge in Bridge})
+    plugged: dict[PortId, tuple[Port, OfPort]] = field(default_factory=dict)
+    rows: dict[PortId, Row] = field(default_factory=dict)
+    inbox: list[tuple[str, bytes]] = field(default_factory=list)
+    outbox: dict[str, tuple[Publication, ...]] = field(default_factory=dict)
+    filters: frozenset[str] = frozenset()
+    manifests_due: set[NetworkId] = field(default_factory=set)
+    alive: bool = True
+    connected: bool = False
+    greeted: bool = False
+    deaf_and_mute: bool = False
+    """The connection is lost, and nobody knows it yet: what is said vanishes."""
+    writes_rows: bool = True
+    unwritten: dict[PortId, PortRecord] = field(default_factory=dict)
+    """Records that wait until rows can be written."""
+    programmed: set[Bridge] = field(default_factory=lambda: set(Bridge))
+    """The bridges whose programmer is at work."""
+    link_is_busy: bool = False
+    """The link speaks: what to listen to it will see later."""
+    interest: tuple[int, int] | None = None
+    wanted: frozenset[str] = frozenset()
+    dropped: frozenset[str] = frozenset()
+    skew: timedelta = timedelta()
+    next_ofport: int = 10
+
+    @property
+    def name(self) -> HostName:
+        return self.reactor.identity.host
+
+    @property
+    def now(self) -> datetime:
+        return self.fleet.now + self.skew
+
+    # --- its ports -----------------------------------------------------------------------------------------------
+
+    def plug(self, port: Port, ofport: int | None = None) -> None:
+        """Plug the port in, or change it if it is."""
+        self.batch({port.port_id: port}, ofport)
+
+    def change(self, name: str, **changes: object) -> None:
+        """Change what OVSDB says of a port that is plugged in."""
+        self.plug(replace(self.port(name), **changes))  # type: ignore[arg-type]  # as `a_port`
+
+    def unplug(self, *names: str) -> None:
+        """Pull ports."""
+        self.batch(dict.fromkeys(names))
+
+    def batch(self, ports: Mapping[str, Port | None], ofport: int | None = None) -> None:
+        """Plug, change and pull ports in one transaction of OVSDB."""
+        for name, port in ports.items():
+            port_id = PortId(name)
+            if port is None:
+                del self.plugged[port_id]
+                self.rows.pop(port_id, None)
+                self.unwritten.pop(port_id, None)
+                continue
+            held = self.plugged.get(port_id)
+            if ofport is None and held is None:
+                self.next_ofport += 1
+            number = OfPort(ofport or (held[1] if held else self.next_ofport))
+            self.plugged[port_id] = (port, number)
+        if self.alive:
+            self.reactor.plugged({PortId(name): self.plug_of(name) for name in ports}, SWITCH_PORTS, self.now)
+            self.fleet.carry_out(self)
+
+    def port(self, name: str) -> Port:
+        """Return what OVSDB says of a port."""
+        return self.plugged[PortId(name)][0]
+
+    def plug_of(self, name: str) -> Plug | None:
+        """Return a port as the picture shows it."""
+        if (found := self.plugged.get(PortId(name))) is None:
+            return None
+        row = self.rows.get(PortId(name), Row())
+        remembered = row.network_id if row.network_id == found[0].network_id else None
+        return Plug(*found, row.tag, row.seq, remembered, row.installed)
+
+    # --- its process ---------------------------------------------------------------------------------------------
+
+    def kill(self) -> None:
+        """End the process without a word: the broker speaks its last will."""
+        self.alive = False
+        self.disconnect()
+        self.outbox.clear()
+        self.manifests_due.clear()
+        self.fleet.broker((self._status(OFFLINE),))
+
+    def start(self, *, read_back: bool = True) -> None:
+        """Start a new process over the same switch, rows and bus."""
+        self.alive = True
+        self.unwritten.clear()
+        self.fleet.sessions += 1
+        self.reactor = _reactor(self.reactor.identity, self.fleet.sessions, self.reactor.policy)
+        plugs = {name: self.plug_of(name) for name in self.plugged}
+        self.reactor.plugged(plugs, SWITCH_PORTS, self.now)
+        if read_back:
+            self.read_back()
+        self.connect()
+
+    def restart(self) -> None:
+        """Stop the process and start a new one."""
+        self.publish_manifests()
+        self.say((self._status(STOPPED),))
+        self.alive = False
+        self.disconnect()
+        self.outbox.clear()
+        self.start()
+
+    def read_back(self) -> None:
+        """Read both bridges back."""
+        for bridge, switch in self.bridges.items():
+            self.reactor.read_back(bridge, switch.items())
+            self.reactor.committed(bridge, -1, self.now)
+        self.fleet.carry_out(self)
+
+    def forget_flows(self) -> None:
+        """ovs-vswitchd restarts: nothing is programmed any more."""
+        for switch in self.bridges.values():
+            switch.forget()
+            _let_strangers_in(switch)
+        for ledger in self.reactor.ledgers.values():
+            ledger.lost()
+        self.read_back()
+
+    # --- its link to the bus -------------------------------------------------------------------------------------
+
+    def disconnect(self) -> None:
+        """Lose the connection; what had not been heard will not be."""
+        self.connected = self.greeted = self.deaf_and_mute = False
+        self.inbox.clear()
+        self.filters = self.wanted = self.dropped = frozenset()
+        self.interest = None
+
+    def connect(self, *, hears_first: bool = True) -> None:
+        """Get a new connection: subscribe, say everything, say what waited. *hears_first*: the replay is quicker."""
+        self.disconnect()
+        self.connected = True
+        self.fleet.subscribe(self)
+        if hears_first:
+            self.fleet.hear_all(self)
+        greeting = [self.words(event) for event in self.reactor.say_again(self.now)]
+        networks, self.reactor.manifests = self.reactor.manifests, set()
+        greeting += [(self._manifest(network_id),) for network_id in sorted(networks)]
+        greeting.append((self._status(ONLINE),))
+        self.greeted = True
+        for publications in greeting:
+            self.outbox.pop(publications[0].topic, None)
+            self.say(publications)
+        waiting, self.outbox = self.outbox, {}
+        for publications in waiting.values():
+            self.say(publications)
+        self.fleet.carry_out(self)
+
+    def say(self, publications: tuple[Publication, ...]) -> None:
+        """Publish; while there is no connection the newest word of each topic waits."""
+        if self.deaf_and_mute:
+            return
+        if self.connected and self.greeted:
+            self.fleet.broker(publications)
+        else:
+            self.outbox[publications[0].topic] = publications
+
+    def words(self, event: PortEvent) -> tuple[Publication, ...]:
+        """Return how an event is said."""
+        topic, said = TOPICS.port(*event.key), wire.encode_event(event)
+        if isinstance(event, PortRemoved):
+            return Publication(topic, said), Publication(topic, b"", retain=True)
+        return (Publication(topic, said, retain=True),)
+
+    def publish_manifests(self) -> None:
+        """Say the manifests of the networks whose ports here changed: the real one waits a moment with that."""
+        due, self.manifests_due = self.manifests_due, set()
+        for network_id in sorted(due):
+            self.say((self._manifest(network_id),))
+
+    def _manifest(self, network_id: NetworkId) -> Publication:
+        manifest = self.reactor.announcer.manifest(network_id)
+        return Publication(TOPICS.manifest(network_id, self.name), wire.encode_manifest(manifest), retain=True)
+
+    def _status(self, state: str) -> Publication:
+        identity = self.reactor.identity
+        status = HostStatus(identity.host, identity.session, state, identity.endpoint, "vxlan", "0", START)
+        return Publication(TOPICS.host(identity.host), wire.encode_host(status), retain=True)
+
+    # --- questions -----------------------------------------------------------------------------------------------
+
+    def claim(self, name: str) -> Claim:
+        """Return what this host says of a port."""
+        return self.reactor.announcer.claims[PortId(name)]
+
+    def status(self, name: str) -> Status:
+        """Return how far this host says a port is."""
+        return self.claim(name).status
+
+    def flows(self) -> list[str]:
+        """Return what the switch holds of ours, sorted, a bridge and an item a line."""
+        return sorted(
+            f"{bridge} {item.text()}"
+            for bridge, switch in self.bridges.items()
+            for item in switch.items()
+            if item not in (STRANGERS_FLOW, STRANGERS_GROUP)
+        )
+
+    def peers(self) -> set[str]:
+        """Return the hosts from whose tunnel addresses the switch takes packets."""
+        accepted = {
+            field.partition("=")[2]
+            for key in self.bridges[TUN].flows
+            for field in key.match
+            if field.startswith(("tun_src=", "tun_ipv6_src="))
+        }
+        return {name for name, host in self.fleet.hosts.items() if str(host.endpoint) in accepted}
+
+    @property
+    def endpoint(self) -> TunnelEndpoint | None:
+        return self.reactor.identity.endpoint
+
+    def knows(self, network: str) -> int:
+        """Return how many claims of other hosts are held in a network."""
+        return sum(1 for _ in self.reactor.fabric.remote(NetworkId(network)))
+
+
+class Fleet:
+    """Hosts hv1 … hvN on one bus. *endpoints*: tunnel addresses by host number that are not 192.0.2.(10 + number)."""
+
+    def __init__(
+        self,
+        hosts: int = 3,
+        policy: Policy | None = None,
+        endpoints: Mapping[int, TunnelEndpoint | None] | None = None,
+    ) -> None:
+        self.now = START
+        self.sessions = 0
+        self.retained: dict[str, bytes] = {}
+        self.said: list[tuple[str, bytes]] = []
+        self.hosts: dict[str, Host] = {}
+        for number in range(1, hosts + 1):
+            self.sessions += 1
+            endpoint = (endpoints or {}).get(number, an_endpoint(number))
+            identity = Identity(HostName(f"hv{number}"), "", endpoint)
+            host = Host(self, number, _reactor(identity, self.sessions, policy or Policy()))
+            self.hosts[host.name] = host
+            host.reactor.plugged({}, SWITCH_PORTS, self.now)
+            host.read_back()
+            host.connect()
+
+    def __getitem__(self, name: str) -> Host:
+        return self.hosts[name]
+
+    @property
+    def clock(self) -> float:
+        return 1000.0 + (self.now - START).total_seconds()
+
+    # --- time and the bus ----------------------------------------------------------------------------------------
+
+    def settle(self, seconds: float = 3.0) -> None:
+        """Deliver everything until all is quiet, and let *seconds* pass; then check what must always hold."""
+        self.hush()
+        self.now += timedelta(seconds=seconds)
+        self.tick()
+        self.hush()
+        self.check()
+
+    def tick(self) -> None:
+        """Let every host look at what only time decides."""
+        for host in self.hosts.values():
+            if host.alive:
+                host.reactor.settle(self.now, self.clock)
+                self._ask_again(host)
+                self.carry_out(host)
+
+    def _ask_again(self, host: Host) -> None:
+        """What stays incomplete is asked for once more."""
+        if not host.connected or host.deaf_and_mute:
+            return
+        for network_id in host.reactor.snapshots.to_ask_again(self.clock):
+            host.dropped |= host.wanted.intersection(TOPICS.of_network(network_id))
+            self.subscribe(host)
+
+    def hush(self) -> None:
+        """Deliver until nobody has anything to say."""
+        for _ in range(100_000):
+            busy = [host for host in self.hosts.values() if host.inbox or (host.connected and host.manifests_due)]
+            if not busy:
+                return
+            for host in busy:
+                host.publish_manifests()
+                self.hear(host)
+        raise AssertionError("the fleet does not come to rest")
+
+    def hear(self, host: Host, place: int = 0) -> None:
+        """Let a host hear the message at *place* of its inbox, but never before an older one of the same topic."""
+        if host.inbox:
+            topic = host.inbox[place % len(host.inbox)][0]
+            first = next(number for number, (each, _) in enumerate(host.inbox) if each == topic)
+            self.deliver(host, *host.inbox.pop(first))
+
+    def hear_all(self, host: Host) -> None:
+        """Let a host hear everything that has come for it."""
+        while host.inbox:
+            self.hear(host)
+
+    def deliver(self, host: Host, topic: str, payload: bytes) -> None:
+        """Let a host hear one message; what comes from the past is passed over."""
+        news = TOPICS.decode(topic, payload)
+        match news:
+            case PortEvent() | ClaimGone():
+                try:
+                    host.reactor.heard(news, host.now, self.clock)
+                except StaleEvent:
+                    return
+            case Manifest():
+                host.reactor.stated(news, self.clock)
+            case wire.ManifestGone(network_id, name):
+                host.reactor.snapshots.unstated(network_id, name)
+            case HostStatus():
+                host.reactor.seen(news, self.clock)
+            case wire.HostGone(name):
+                host.reactor.hosts.pop(name, None)
+        self.carry_out(host)
+
+    def broker(self, publications: Iterable[Publication]) -> None:
+        """Be the broker: keep what is to be kept, and pass on, once for each subscription that matches."""
+        for each in publications:
+            self.said.append((each.topic, each.payload))
+            if each.retain and each.payload:
+                self.retained[each.topic] = each.payload
+            elif each.retain:
+                self.retained.pop(each.topic, None)
+            for host in self.hosts.values():
+                if host.connected and not host.deaf_and_mute:
+                    copies = sum(_covers(one, each.topic) for one in host.filters)
+                    host.inbox += [(each.topic, each.payload)] * copies
+
+    def subscribe(self, host: Host) -> None:
+        """Bring a host's subscriptions up to date, if it has said that they change; what is retained there comes."""
+        reactor = host.reactor
+        ourselves = TOPICS.of_ourselves(host.name)
+        if reactor.interest != host.interest:
+            host.interest = reactor.interest
+            filters = {*ourselves, *map(TOPICS.host, reactor.hosts_of_interest)}
+            for network_id in reactor.fabric.networks:
+                filters.update(TOPICS.of_network(network_id))
+            host.dropped |= host.wanted - filters
+            host.wanted = frozenset(filters)
+        if host.link_is_busy:
+            return
+        new = host.wanted - (host.filters - host.dropped)
+        host.filters, host.dropped = host.wanted, frozenset()
+        if not new:
+            return
+        # What came under an earlier subscription is heard before the new one begins.
+        host.link_is_busy = True
+        self.hear_all(host)
+        host.link_is_busy = False
+        if new.issuperset(ourselves):
+            reactor.connecting()
+        for network_id in reactor.fabric.networks:
+            if new.intersection(TOPICS.of_network(network_id)):
+                reactor.snapshots.subscribed(network_id, self.clock)
+        for one in sorted(new):
+            host.inbox += [(topic, said) for topic, said in self.retained.items() if _covers(one, topic)]
+        self.subscribe(host)
+
+    def carry_out(self, host: Host) -> None:
+        """Do what the host's reactor has decided."""
+        self.now += timedelta(milliseconds=1)
+        reactor = host.reactor
+        for _ in range(100):
+            for bridge in Bridge:
+                self._program(host, bridge)
+            events, reactor.events = reactor.events, []
+            for event in events:
+                host.say(host.words(event))
+            records, reactor.records = reactor.records, {}
+            if not (self._write_rows(host, records) or events):
+                break
+        else:
+            raise AssertionError(f"{host.name} does not come to rest")
+        host.manifests_due |= reactor.manifests
+        reactor.manifests = set()
+        if host.connected and not host.deaf_and_mute:
+            self.subscribe(host)
+
+    # --- what must always hold -----------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """The increments equal a full recompute, and the switch holds just that; others' items are untouched."""
+        for host in self.hosts.values():
+            if not host.alive:
+                continue
+            for bridge, whole in host.reactor.recomputed().items():
+                where, ledger, switch = f"{host.name} {bridge}", host.reactor.ledgers[bridge], host.bridges[bridge]
+                assert ledger.wanted == whole, f"{where}: the increments differ from a full recompute"
+                assert switch.flows[STRANGERS_FLOW.key] == STRANGERS_FLOW
+                assert switch.groups[STRANGERS_GROUP.key] == STRANGERS_GROUP
+                if bridge in host.programmed and ledger.known:
+                    held = {item.key: item for item in switch.items() if _is_programmed(item)}
+                    assert held == ledger.installed, f"{where}: the switch holds something else than we think"
+                    assert ledger.spared or held == whole, f"{where}: the switch holds something else than wanted"
+
+    # --- frames --------------------------------------------------------------------------------------------------
+
+    def send(self, sender: str, frame: Frame) -> list[tuple[str, Frame]]:
+        """Let a port, `hv1/p1`, send a frame; return who hears what, in no order."""
+        host, _, name = sender.partition("/")
+        heard: list[tuple[str, Frame]] = []
+        self._through_integration(self[host], self[host].plugged[PortId(name)][1], frame, heard, hops=8)
+        return heard
+
+    def hears(self, sender: str, to: str = BROADCAST, **changes: object) -> set[str]:
+        """Return the ports that hear a frame from *sender* to the MAC *to*; each at most once, untagged, unchanged."""
+        host, _, name = sender.partition("/")
+        frame = replace(Frame(str(self[host].port(name).mac), to), **changes)  # type: ignore[arg-type]  # as `a_port`
+        heard = self.send(sender, frame)
+        names = [name for name, _ in heard]
+        assert len(set(names)) == len(names), f"heard twice: {names}"
+        assert all((each.src, each.dst, each.vlan) == (frame.src, frame.dst, None) for _, each in heard)
+        return set(names)
+
+    # --- within --------------------------------------------------------------------------------------------------
+
+    def _program(self, host: Host, bridge: Bridge) -> None:
+        reactor, ledger = host.reactor, host.reactor.ledgers[bridge]
+        while ledger.known and ledger.owes and bridge in host.programmed:
+            generation = reactor.generation
+            host.bridges[bridge].commit(ledger.take().text())
+            ledger.committed()
+            reactor.committed(bridge, generation, host.now)
+
+    def _write_rows(self, host: Host, records: Mapping[PortId, PortRecord]) -> bool:
+        """Write records to the Port rows; a write that changes something comes back as a changed row."""
+        host.unwritten.update(records)
+        if not host.writes_rows:
+            return False
+        waiting, host.unwritten = host.unwritten, {}
+        changed = False
+        for port_id, record in waiting.items():
+            before = host.rows.get(port_id, Row())
+            if port_id in host.plugged and (after := before.written(record)) != before:
+                host.rows[port_id] = after
+                host.reactor.plugged({port_id: host.plug_of(port_id)}, SWITCH_PORTS, host.now)
+                changed = True
+        return changed
+
+    def _through_integration(
+        self, host: Host, in_port: int, frame: Frame, heard: list[tuple[str, Frame]], hops: int
+    ) -> None:
+        assert hops, f"{frame} goes in circles between the bridges of {host.name}"
+        names = {int(ofport): name for name, (_, ofport) in host.plugged.items()}
+        for port, out in host.bridges[INT].receive(in_port, frame):
+            if port == PATCH_TO_TUNNEL:
+                inner = replace(out, tun_id=0, tun_src="", tun_dst="")
+                self._through_tunnel(host, PATCH_TO_INTEGRATION, inner, heard, hops - 1)
+            elif port in names:  # else nobody is plugged in there any more
+                heard.append((f"{host.name}/{names[port]}", replace(out, tun_id=0, tun_src="", tun_dst="")))
+
+    def _through_tunnel(
+        self, host: Host, in_port: int, frame: Frame, heard: list[tuple[str, Frame]], hops: int
+    ) -> None:
+        for port, out in host.bridges[TUN].receive(in_port, frame):
+            if port == PATCH_TO_INTEGRATION:
+                inner = replace(out, tun_id=0, tun_src="", tun_dst="")
+                self._through_integration(host, PATCH_TO_TUNNEL, inner, heard, hops - 1)
+            elif port == TUNNEL:
+                assert bool(out.tun_id and out.tun_dst), f"{host.name} sends without a tunnel key or address: {out}"
+                assert out.vlan is None, f"{host.name} sends its local VLAN to others: {out}"
+                for other in self.hosts.values():
+                    if str(other.endpoint) == out.tun_dst:
+                        outer = replace(out, tun_src=str(host.endpoint), tun_dst="")
+                        self._through_tunnel(other, TUNNEL, outer, heard, hops - 1)
+
+
+def _a_switch() -> Switch:
+    switch = Switch()
+    _let_strangers_in(switch)
+    return switch
+
+
+def _let_strangers_in(switch: Switch) -> None:
+    switch.flows[STRANGERS_FLOW.key] = STRANGERS_FLOW
+    switch.groups[STRANGERS_GROUP.key] = STRANGERS_GROUP
+
+
+def _reactor(identity: Identity, session: int, policy: Policy) -> Reactor:
+    return Reactor(replace(identity, session=f"s{session}"), policy)
+
+
+def _is_programmed(item: Item) -> bool:
+    if isinstance(item, Flow):
+        return item != STRANGERS_FLOW and not any(each.startswith("hard_timeout=") for each in item.actions)
+    return item != STRANGERS_GROUP
+
+
+def _covers(one: str, topic: str) -> bool:
+    levels, wanted = topic.split("/"), one.split("/")
+    return len(levels) == len(wanted) and all(want in ("+", have) for want, have in zip(wanted, levels, strict=True))

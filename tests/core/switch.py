@@ -1,0 +1,317 @@
+"""A switch without I/O, strict as ovs-vswitchd: takes bundles as text, prints dumps, and moves frames by its flows.
+
+It knows the matches and actions that portwatch uses and no others: an unknown word is a fault. Learned flows age not.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
+
+from portwatch.openflow import parse
+from portwatch.openflow.flow import Action, Bucket, Field, Flow, FlowKey, Group, GroupKey, Item
+
+BROADCAST = "ff:ff:ff:ff:ff:ff"
+PRESENT = 0x1000
+HOPS = 64
+"""Tables that one frame may see: more is a loop."""
+
+
+class SwitchRefuses(AssertionError):
+    """The switch does not take a line: OpenFlow's error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What travels: Ethernet, a VLAN, some of ARP and ICMPv6, and the tunnel's outer header."""
+
+    src: str
+    dst: str
+    vlan: int | None = None
+    kind: str = "ip"
+    arp_op: int = 0
+    arp_sha: str = ""
+    arp_tha: str = ""
+    arp_spa: str = ""
+    arp_tpa: str = ""
+    icmp_type: int = 0
+    tun_id: int = 0
+    tun_src: str = ""
+    tun_dst: str = ""
+    reg0: int = 0
+
+    @property
+    def tci(self) -> int:
+        return 0 if self.vlan is None else PRESENT | self.vlan
+
+
+Output = tuple[int, Frame]
+
+
+class Switch:
+    """One bridge: its flows and groups, whoever's they are."""
+
+    def __init__(self) -> None:
+        self.flows: dict[FlowKey, Flow] = {}
+        self.groups: dict[GroupKey, Group] = {}
+        self.log: list[str] = []
+        """Every line that was ever committed."""
+
+    # --- programming ---------------------------------------------------------------------------------------------
+
+    def commit(self, bundle: str) -> None:
+        """Take a bundle, a line a modification, in order."""
+        for line in bundle.splitlines():
+            self.log.append(line)
+            kind, verb, rest = line.split(" ", 2)
+            match kind, verb:
+                case "flow", "add":
+                    self._add(parse.flow(rest))
+                case "flow", "delete_strict":
+                    self._delete_strict(rest)
+                case "flow", "delete":
+                    self._delete(rest)
+                case "group", "add_or_mod":
+                    group = _sound(parse.group(rest))
+                    self.groups[group.key] = group
+                case "group", "insert_bucket":
+                    self._insert_bucket(rest)
+                case "group", "remove_bucket":
+                    self._remove_bucket(rest)
+                case "group", "delete":
+                    self._delete_group(parse.group(f"{rest},type=all").key)
+                case _:
+                    raise SwitchRefuses(f"what is {line!r}?")
+
+    def dump_flows(self) -> str:
+        """Print as `ovs-ofctl dump-flows --no-stats` does."""
+        lines = ["OFPST_FLOW reply (OF1.5) (xid=0x2):"]
+        for flow in self.flows.values():
+            head = [f" cookie={flow.cookie:#x}", f" table={flow.table}"]
+            timeouts = [f" {action}" for action in flow.actions if action.startswith("hard_timeout=")]
+            match = ",".join((f" priority={flow.key.priority}", *flow.key.match))
+            actions = ",".join(action for action in flow.actions if not action.startswith("hard_timeout="))
+            lines.append(f"{','.join((*head, *timeouts, match))} actions={actions}")
+        return "\n".join(lines) + "\n"
+
+    def dump_groups(self) -> str:
+        """Print as `ovs-ofctl dump-groups` does."""
+        return "\n".join(["OFPST_GROUP_DESC reply (OF1.5) (xid=0x2):", *(f" {g.text()}" for g in self.groups.values())])
+
+    def items(self) -> Iterator[Item]:
+        """Yield all there is, through its dump."""
+        yield from parse.flows(self.dump_flows())
+        yield from parse.groups(self.dump_groups(), range(2**32))
+
+    def forget(self) -> None:
+        """Restart: an OpenFlow switch keeps nothing."""
+        self.flows.clear()
+        self.groups.clear()
+
+    # --- moving frames -------------------------------------------------------------------------------------------
+
+    def receive(self, in_port: int, frame: Frame) -> list[Output]:
+        """Return what goes out of which port when *frame* comes in."""
+        return list(self._table(0, in_port, frame, HOPS))
+
+    def _table(self, table: int, in_port: int, frame: Frame, hops: int) -> Iterator[Output]:
+        if not hops:
+            raise AssertionError(f"{frame} goes in circles")
+        fitting = [
+            flow
+            for flow in self.flows.values()
+            if flow.table == table and all(_fits(field, in_port, frame) for field in flow.key.match)
+        ]
+        if fitting:
+            best = max(fitting, key=lambda flow: flow.key.priority)
+            yield from self._run(best.actions, in_port, frame, hops)
+
+    def _run(self, actions: Iterable[Action], in_port: int, frame: Frame, hops: int) -> Iterator[Output]:
+        for action in actions:
+            name, _, text = action.partition(":")
+            match name:
+                case "drop":
+                    return
+                case "output":
+                    if int(text) != in_port:
+                        yield int(text), frame
+                case "IN_PORT":
+                    yield in_port, frame
+                case "goto_table":
+                    yield from self._table(int(text), in_port, frame, hops - 1)
+                case "group":
+                    for bucket in self.groups[GroupKey(int(text))].buckets:
+                        yield from self._run(bucket.actions, in_port, frame, hops - 1)
+                case _ if action.startswith("resubmit(,"):
+                    yield from self._table(int(action[len("resubmit(,") : -1]), in_port, frame, hops - 1)
+                case _ if action.startswith("learn("):
+                    self._learn(action, in_port, frame)
+                case _ if action.startswith("hard_timeout="):
+                    pass
+                case _:
+                    frame = _rewritten(action, frame)
+
+    def _learn(self, action: str, in_port: int, frame: Frame) -> None:
+        words = dict(word.partition("=")[::2] for word in action.removeprefix("learn(").split(","))
+        assert frame.vlan is not None, "learning from an untagged frame"
+        match = (Field(f"vlan_tci={frame.vlan:#06x}/0x0fff"), Field(f"dl_dst={frame.src}"))
+        key = FlowKey(int(words["table"]), int(words["priority"]), match)
+        family = "tun_dst" if ip_address(frame.tun_src).version == 4 else "tun_ipv6_dst"
+        actions = (
+            f"hard_timeout={words['hard_timeout']}",
+            "load:0->NXM_OF_VLAN_TCI[]",
+            f"set_field:{frame.tun_id:#x}->tun_id",
+            f"set_field:{frame.tun_src}->{family}",
+            f"output:{in_port}",
+        )
+        self.flows[key] = Flow(int(words["cookie"], 16), key, tuple(map(Action, actions)))
+
+    # --- within --------------------------------------------------------------------------------------------------
+
+    def _add(self, flow: Flow) -> None:
+        for action in flow.actions:
+            if action.startswith("group:") and GroupKey(int(action.removeprefix("group:"))) not in self.groups:
+                raise SwitchRefuses(f"OFPBAC_BAD_OUT_GROUP: {flow.text()}")
+        self.flows[flow.key] = flow
+
+    def _delete_strict(self, text: str) -> None:
+        cookie, rest = _cookie(text)
+        key = parse.flow(f"{rest},actions=drop").key
+        if (flow := self.flows.get(key)) is not None and flow.cookie & cookie[1] == cookie[0]:
+            del self.flows[key]
+
+    def _delete(self, text: str) -> None:
+        """Delete every flow that matches nothing but what *text* matches: ovs-ofctl(8), "del-flows"."""
+        cookie, rest = _cookie(text)
+        fields = rest.split(",")
+        tables = {int(field.removeprefix("table=")) for field in fields if field.startswith("table=")}
+        match = [Field(field) for field in fields if not field.startswith("table=")]
+        for key, flow in list(self.flows.items()):
+            ours = flow.cookie & cookie[1] == cookie[0]
+            if ours and (not tables or key.table in tables) and _within(key.match, match):
+                del self.flows[key]
+
+    def _insert_bucket(self, text: str) -> None:
+        part = parse.group(text.replace(",command_bucket_id=last", ",type=all", 1))
+        if part.key not in self.groups:
+            raise SwitchRefuses(f"OFPGMFC_UNKNOWN_GROUP: {text}")
+        before = self.groups[part.key]
+        self.groups[part.key] = _sound(replace(before, buckets=(*before.buckets, *part.buckets)))
+
+    def _remove_bucket(self, text: str) -> None:
+        words = dict(word.partition("=")[::2] for word in text.split(","))
+        key, number = GroupKey(int(words["group_id"])), int(words["command_bucket_id"])
+        if key not in self.groups:
+            raise SwitchRefuses(f"OFPGMFC_UNKNOWN_GROUP: {text}")
+        before = self.groups[key]
+        if number not in {bucket.bucket_id for bucket in before.buckets}:
+            raise SwitchRefuses(f"OFPGMFC_UNKNOWN_BUCKET: {text}")
+        self.groups[key] = replace(before, buckets=tuple(b for b in before.buckets if b.bucket_id != number))
+
+    def _delete_group(self, key: GroupKey) -> None:
+        self.groups.pop(key, None)
+        for flow in list(self.flows.values()):  # its flows go with it: OpenFlow 1.5.1, 6.7
+            if f"group:{key.group_id}" in flow.actions:
+                del self.flows[flow.key]
+
+
+def _sound(group: Group) -> Group:
+    numbers = [bucket.bucket_id for bucket in group.buckets]
+    if len(set(numbers)) != len(numbers):
+        raise SwitchRefuses(f"OFPGMFC_BUCKET_EXISTS: {group.text()}")
+    if any(not 0 <= number <= 0xFFFFFF00 for number in numbers):
+        raise SwitchRefuses(f"OFPGMFC_BAD_BUCKET: {group.text()}")
+    ordered: tuple[Bucket, ...] = tuple(sorted(group.buckets, key=lambda bucket: bucket.bucket_id))
+    return replace(group, buckets=ordered)
+
+
+def _cookie(text: str) -> tuple[tuple[int, int], str]:
+    found = re.fullmatch(r"cookie=(0x[0-9a-f]+)/(0x[0-9a-f]+),(.*)", text)
+    if found is None:
+        raise SwitchRefuses(f"a deletion without an owner: {text}")
+    return (int(found[1], 16), int(found[2], 16)), found[3]
+
+
+def _bits(field: Field) -> tuple[str, int, int]:
+    """Return a field as name, value and mask; `dl_vlan` is a way to write `vlan_tci`."""
+    name, _, text = field.partition("=")
+    value, _, mask = text.partition("/")
+    if name == "dl_vlan":
+        return "vlan_tci", PRESENT | int(value), 0x1FFF
+    if name == "vlan_tci":
+        return name, int(value, 16), int(mask, 16) if mask else 0xFFFF
+    if name == "dl_dst":
+        return name, _mac(value), _mac(mask or BROADCAST)
+    return name, hash(text), -1
+
+
+def _within(match: Iterable[Field], bound: Iterable[Field]) -> bool:
+    held = {name: (value, mask) for name, value, mask in map(_bits, match)}
+    for name, value, mask in map(_bits, bound):
+        have, its_mask = held.get(name, (0, 0))
+        if its_mask & mask != mask or have & mask != value & mask:
+            return False
+    return True
+
+
+def _fits(field: Field, in_port: int, frame: Frame) -> bool:
+    name, _, text = field.partition("=")
+    match name:
+        case "in_port":
+            return in_port == int(text)
+        case "vlan_tci" | "dl_vlan":
+            _, value, mask = _bits(field)
+            return frame.tci & mask == value & mask
+        case "dl_dst":
+            _, value, mask = _bits(field)
+            return _mac(frame.dst) & mask == value & mask
+        case "arp" | "icmp6":
+            return frame.kind == name
+        case "arp_op" | "icmp_type":
+            return bool(getattr(frame, name) == int(text))
+        case "arp_spa" | "arp_tpa":
+            return bool(getattr(frame, name) == text)
+        case "tun_id" | "reg0":
+            return bool(getattr(frame, name) == int(text, 16))
+        case "tun_src" | "tun_ipv6_src":
+            return frame.tun_src == text
+    raise SwitchRefuses(f"the switch knows no field {field!r}")
+
+
+def _rewritten(action: Action, frame: Frame) -> Frame:
+    moved = {
+        "move:NXM_OF_ETH_SRC[]->NXM_OF_ETH_DST[]": {"dst": frame.src},
+        "move:NXM_NX_ARP_SHA[]->NXM_NX_ARP_THA[]": {"arp_tha": frame.arp_sha},
+        "move:NXM_OF_ARP_SPA[]->NXM_OF_ARP_TPA[]": {"arp_tpa": frame.arp_spa},
+        "load:0->NXM_OF_VLAN_TCI[]": {"vlan": None},
+        "pop_vlan": {"vlan": None},
+        "push_vlan:0x8100": {"vlan": 0},
+    }
+    if action in moved:
+        return replace(frame, **moved[action])  # type: ignore[arg-type]  # each with its own field's type
+    value, found, name = action.removeprefix("set_field:").partition("->")
+    if not action.startswith("set_field:") or not found:
+        raise SwitchRefuses(f"the switch knows no action {action!r}")
+    match name:
+        case "vlan_vid":
+            assert frame.vlan is not None, "setting the VLAN of an untagged frame"
+            return replace(frame, vlan=int(value) - PRESENT)
+        case "tun_id":
+            return replace(frame, tun_id=int(value, 16))
+        case "reg0":
+            return replace(frame, reg0=int(value, 16))
+        case "tun_dst" | "tun_ipv6_dst":
+            return replace(frame, tun_dst=value)
+        case "eth_src":
+            return replace(frame, src=value)
+        case "arp_op":
+            return replace(frame, arp_op=int(value))
+        case "arp_sha":
+            return replace(frame, arp_sha=value)
+        case "arp_spa":
+            return replace(frame, arp_spa=value)
+    raise SwitchRefuses(f"the switch knows no field to set in {action!r}")
+
+
+def _mac(text: str) -> int:
+    return int(text.replace(":", ""), 16)

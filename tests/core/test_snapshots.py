@@ -1,0 +1,407 @@
+"""Is what we hold all there is? Manifests against claims: what proves an end, and what proves nothing."""
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from portwatch.events import ClaimKey, key_of, manifest_of
+from portwatch.fabric.snapshots import PATIENCE, QUIET, Snapshots
+from portwatch.model import Claim, HostName, NetworkId
+from tests.core.fleet import a_claim, a_port
+
+BLUE, RED = NetworkId("blue"), NetworkId("red")
+HV1, HV2, HV3 = HostName("hv1"), HostName("hv2"), HostName("hv3")
+P2, P3 = a_claim(a_port("p2")), a_claim(a_port("p3"))
+ON_HV3 = a_claim(a_port("p4"), host=3)
+START = 100.0
+
+
+def a_snapshot(*claims: Claim, settled: bool = False) -> Snapshots:
+    """Return hv1's view of blue, with its own share complete and *claims* complete under their manifests."""
+    snapshots = Snapshots(HV1)
+    snapshots.listen(BLUE)
+    snapshots.subscribed(BLUE, START)
+    state(snapshots, HV1)
+    for claim in claims:
+        snapshots.arrived(claim, START)
+    for host in {claim.host for claim in claims}:
+        state(snapshots, host, *(claim for claim in claims if claim.host == host))
+    if settled:
+        snapshots.settle(START + QUIET)
+    return snapshots
+
+
+def state(snapshots: Snapshots, host: HostName, *claims: Claim, now: float = START) -> set[ClaimKey]:
+    """Let the manifest of a host's share arrive."""
+    return snapshots.stated(manifest_of(BLUE, host, f"session-of-{host}", claims), now)
+
+
+def settles(snapshots: Snapshots, now: float = START + QUIET) -> bool:
+    return BLUE in snapshots.settle(now)
+
+
+def late(snapshots: Snapshots, now: float = START + 1000) -> tuple[HostName, ...]:
+    """Return the hosts whose share of blue is called incomplete."""
+    return snapshots.incomplete(now).get(BLUE, ())
+
+
+# --- settling ----------------------------------------------------------------------------------------------------
+
+
+def test_a_network_settles_once_every_share_matches_its_manifest() -> None:
+    snapshots = a_snapshot(P2, P3, ON_HV3)
+
+    assert settles(snapshots)
+    assert snapshots.settled(BLUE)
+
+
+def test_a_network_says_only_once_that_it_has_settled() -> None:
+    snapshots = a_snapshot(P2)
+
+    assert settles(snapshots)
+    assert not settles(snapshots, START + 100)
+    assert snapshots.settled(BLUE)
+
+
+def test_a_network_does_not_settle_before_it_was_quiet_for_a_while() -> None:
+    snapshots = a_snapshot(P2)
+
+    assert not settles(snapshots, START + QUIET - 0.1)
+    assert settles(snapshots, START + QUIET)
+
+
+def test_a_network_does_not_settle_before_our_own_share_has_come_back_to_us() -> None:
+    snapshots = Snapshots(HV1)
+    snapshots.listen(BLUE)
+    snapshots.subscribed(BLUE, START)
+    snapshots.arrived(P2, START)
+    state(snapshots, HV2, P2)
+    assert not settles(snapshots)
+
+    state(snapshots, HV1)
+
+    assert settles(snapshots)
+
+
+def test_a_network_does_not_settle_before_it_is_subscribed_to() -> None:
+    snapshots = Snapshots(HV1)
+    snapshots.listen(BLUE)
+    state(snapshots, HV1)
+
+    assert not settles(snapshots, START + 1000)
+
+
+@pytest.mark.parametrize(
+    ("why", "arrive"),
+    [
+        ("no manifest", lambda s: s.arrived(ON_HV3, START)),
+        ("no claims", lambda s: state(s, HV3, ON_HV3)),
+        ("a claim less", lambda s: (s.arrived(P3, START), state(s, HV2, P2, P3, a_claim(a_port("p9"))))),
+        ("a claim more", lambda s: s.arrived(P3, START) or state(s, HV2, P2)),
+        ("another revision", lambda s: state(s, HV2, a_claim(a_port("p2"), revision=2))),
+    ],
+)
+def test_a_network_with_a_share_that_does_not_match_does_not_settle(
+    why: str, arrive: Callable[[Snapshots], object]
+) -> None:
+    snapshots = a_snapshot(P2)
+
+    arrive(snapshots)
+
+    assert not settles(snapshots), why
+
+
+def test_a_host_whose_share_is_empty_keeps_nobody_waiting() -> None:
+    snapshots = a_snapshot(P2)
+
+    state(snapshots, HV3)
+
+    assert settles(snapshots)
+
+
+@given(st.permutations([P2, P3, ON_HV3, "hv1", "hv2", "hv3"]))
+def test_p2_a_network_settles_in_whatever_order_its_messages_come(order: list[Claim | str]) -> None:
+    snapshots = Snapshots(HV1)
+    snapshots.listen(BLUE)
+    snapshots.subscribed(BLUE, START)
+    shares = {"hv1": (), "hv2": (P2, P3), "hv3": (ON_HV3,)}
+
+    ended: set[ClaimKey] = set()
+    for news in order:
+        if isinstance(news, Claim):
+            ended |= snapshots.arrived(news, START)
+        else:
+            ended |= state(snapshots, HostName(news), *shares[news])
+
+    assert settles(snapshots)
+    assert ended == set()
+    assert late(snapshots) == ()
+
+
+def test_a_network_that_has_settled_stays_settled_through_later_changes() -> None:
+    snapshots = a_snapshot(P2, settled=True)
+
+    snapshots.arrived(P3, START + 9)
+    snapshots.subscribed(BLUE, START + 10)
+
+    assert snapshots.settled(BLUE)
+
+
+def test_a_network_that_was_left_begins_anew() -> None:
+    snapshots = a_snapshot(P2, settled=True)
+
+    snapshots.ignore(BLUE)
+    assert (snapshots.settled(BLUE), list(snapshots.networks), list(snapshots.hosts(BLUE))) == (False, [], [])
+    snapshots.listen(BLUE)
+
+    assert not settles(snapshots, START + 1000)
+
+
+def test_listening_twice_is_listening_once() -> None:
+    snapshots = a_snapshot(P2, settled=True)
+
+    snapshots.listen(BLUE)
+
+    assert snapshots.settled(BLUE)
+
+
+# --- what proves an end ------------------------------------------------------------------------------------------
+
+
+def test_after_a_new_subscription_a_matching_manifest_ends_the_claims_that_did_not_come_again() -> None:
+    snapshots = a_snapshot(P2, P3)
+
+    snapshots.subscribed(BLUE, START + 10)
+    assert snapshots.arrived(P2, START + 10) == set()
+
+    assert state(snapshots, HV2, P2, now=START + 10) == {key_of(P3)}
+
+
+def test_it_ends_them_as_well_when_the_manifest_comes_before_the_claims() -> None:
+    snapshots = a_snapshot(P2, P3)
+
+    snapshots.subscribed(BLUE, START + 10)
+    assert state(snapshots, HV2, P2, now=START + 10) == set()
+
+    assert snapshots.arrived(P2, START + 10) == {key_of(P3)}
+
+
+def test_a_manifest_that_counts_nothing_ends_everything_of_its_host() -> None:
+    snapshots = a_snapshot(P2, P3, ON_HV3)
+
+    snapshots.subscribed(BLUE, START + 10)
+
+    assert state(snapshots, HV2, now=START + 10) == {key_of(P2), key_of(P3)}
+
+
+def test_a_manifest_that_does_not_match_ends_nothing() -> None:
+    snapshots = a_snapshot(P2, P3)
+
+    snapshots.subscribed(BLUE, START + 10)
+
+    assert state(snapshots, HV2, a_claim(a_port("p9")), now=START + 10) == set()
+
+
+def test_a_broker_that_lost_everything_ends_nothing() -> None:
+    snapshots = a_snapshot(P2, P3)
+
+    snapshots.subscribed(BLUE, START + 10)
+
+    assert snapshots.settle(START + 1000) <= {BLUE}
+    assert late(snapshots) == (HV1, HV2), "but it is seen"
+
+
+def test_a_claim_that_has_ended_by_itself_is_not_ended_again_by_the_manifest() -> None:
+    snapshots = a_snapshot(P2, P3)
+
+    assert snapshots.ended(key_of(P3), START) == set()
+
+    assert state(snapshots, HV2, P2) == set()
+
+
+@given(st.permutations(["ended", "ended", "stated"]))
+def test_p2_an_end_and_its_manifest_may_come_in_any_order_and_twice(order: list[str]) -> None:
+    snapshots = a_snapshot(P2, P3)
+
+    for news in order:
+        if news == "ended":
+            snapshots.ended(key_of(P3), START)
+        else:
+            state(snapshots, HV2, P2)
+
+    assert late(snapshots) == ()
+    assert settles(snapshots)
+
+
+@pytest.mark.parametrize("again", [1, 2])
+def test_a_message_that_comes_again_changes_nothing(again: int) -> None:
+    snapshots = a_snapshot(P2, P3)
+
+    for _ in range(again):
+        assert snapshots.arrived(P2, START + 1) == set()
+        assert state(snapshots, HV2, P2, P3) == set()
+        assert snapshots.arrived(P3, START + 1) == set()
+
+    assert late(snapshots) == ()
+
+
+def test_a_claim_of_another_network_or_of_none_is_not_of_interest() -> None:
+    snapshots = a_snapshot(P2)
+
+    assert snapshots.arrived(a_claim(a_port("p8", "red")), START) == set()
+    assert snapshots.arrived(a_claim(a_port("p8", None)), START) == set()
+    assert snapshots.ended((RED, HV3, P2.port.port_id), START) == set()
+    assert snapshots.ended((None, HV3, P2.port.port_id), START) == set()
+    assert snapshots.stated(manifest_of(RED, HV3, "s", []), START) == set()
+    snapshots.unstated(RED, HV3)
+    snapshots.subscribed(RED, START)
+
+    assert settles(snapshots)
+
+
+# --- what is forgotten -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", [("claim", "manifest"), ("manifest", "claim")])
+def test_a_host_that_was_forgotten_keeps_nobody_waiting(order: tuple[str, str]) -> None:
+    snapshots = a_snapshot(P2, ON_HV3)
+
+    for cleared in order:
+        if cleared == "claim":
+            snapshots.ended(key_of(ON_HV3), START)
+        else:
+            snapshots.unstated(BLUE, HV3)
+
+    assert list(snapshots.hosts(BLUE)) == [HV1, HV2]
+    assert late(snapshots) == ()
+    assert settles(snapshots)
+
+
+def test_news_of_the_end_of_what_was_never_here_keeps_nobody_waiting() -> None:
+    snapshots = a_snapshot(P2)
+
+    snapshots.unstated(BLUE, HV3)
+    snapshots.ended(key_of(ON_HV3), START)
+
+    assert settles(snapshots)
+
+
+def test_a_manifest_that_was_cleared_ends_nothing_and_proves_nothing_any_more() -> None:
+    snapshots = a_snapshot(P2, P3)
+
+    snapshots.unstated(BLUE, HV2)
+
+    assert snapshots.arrived(a_claim(a_port("p9")), START) == set()
+    assert not settles(snapshots)
+
+
+# --- what is seen ------------------------------------------------------------------------------------------------
+
+
+def test_a_mismatch_is_called_incomplete_only_after_a_while() -> None:
+    snapshots = a_snapshot(P2)
+
+    snapshots.arrived(P3, START + 10)
+
+    assert late(snapshots, START + 10 + PATIENCE) == ()
+    assert late(snapshots, START + 10 + PATIENCE + 0.1) == (HV2,)
+
+
+def test_a_mismatch_that_lasts_is_as_old_as_its_beginning() -> None:
+    snapshots = a_snapshot(P2)
+
+    snapshots.arrived(P3, START + 10)
+    state(snapshots, HV2, a_claim(a_port("p9")), now=START + 14)
+
+    assert late(snapshots, START + 10 + PATIENCE + 0.1) == (HV2,)
+
+
+def test_a_share_that_matches_again_is_complete_again() -> None:
+    snapshots = a_snapshot(P2)
+    snapshots.arrived(P3, START + 10)
+
+    state(snapshots, HV2, P2, P3, now=START + 20)
+
+    assert late(snapshots) == ()
+
+
+def test_a_mismatch_at_the_very_beginning_of_the_clock_counts_too() -> None:
+    snapshots = Snapshots(HV1)
+    snapshots.listen(BLUE)
+    snapshots.subscribed(BLUE, 0.0)
+    snapshots.arrived(P2, 0.0)
+
+    state(snapshots, HV2, now=4.0)
+
+    assert late(snapshots, PATIENCE + 0.1) == (HV2,)
+
+
+def test_what_to_listen_to_changes_with_the_hosts_that_are_heard_of() -> None:
+    snapshots = a_snapshot(P2)
+    before = snapshots.interest
+
+    snapshots.arrived(P3, START)
+    assert snapshots.interest == before
+    state(snapshots, HV3)
+
+    assert snapshots.interest != before
+    assert set(snapshots.hosts(BLUE)) == {HV1, HV2, HV3}
+
+
+# --- any story ---------------------------------------------------------------------------------------------------
+
+_messages = st.lists(
+    st.one_of(
+        st.tuples(st.just("arrived"), st.sampled_from(["p1", "p2", "p3"]), st.integers(1, 2)),
+        st.tuples(st.just("ended"), st.sampled_from(["p1", "p2", "p3"]), st.just(0)),
+        st.tuples(st.just("stated"), st.lists(st.sampled_from(["p1", "p2", "p3"]), unique=True).map(tuple), st.just(1)),
+        st.tuples(st.just("unstated"), st.just(""), st.just(0)),
+        st.tuples(st.just("subscribed"), st.just(""), st.just(0)),
+    ),
+    max_size=15,
+)
+
+
+@given(_messages, st.sets(st.sampled_from(["p1", "p2", "p3"])))
+def test_after_whatever_was_heard_a_new_subscription_finds_what_there_is(
+    story: list[tuple[str, str, int]], present: set[str]
+) -> None:
+    """Lost, doubled and reordered messages change nothing in the end."""
+    snapshots = Snapshots(HV1)
+    snapshots.listen(BLUE)
+    snapshots.subscribed(BLUE, START)
+    held: dict[ClaimKey, Claim] = {}
+
+    def hear(verb: str, name: str | tuple[str, ...], revision: int) -> None:
+        claim = a_claim(a_port(name or "p1"), revision=revision) if isinstance(name, str) else P2
+        match verb:
+            case "arrived":
+                held[key_of(claim)] = claim
+                gone = snapshots.arrived(claim, START)
+            case "ended":
+                held.pop(key_of(claim), None)
+                gone = snapshots.ended(key_of(claim), START)
+            case "stated":
+                gone = state(snapshots, HV2, *(a_claim(a_port(each), revision=revision) for each in name))
+            case "unstated":
+                snapshots.unstated(BLUE, HV2)
+                gone = set()
+            case _:
+                snapshots.subscribed(BLUE, START)
+                gone = set()
+        for key in gone:
+            held.pop(key, None)
+
+    for message in story:
+        hear(*message)
+    hear("subscribed", "", 0)
+    for name in sorted(present):
+        hear("arrived", name, 7)
+    hear("stated", tuple(sorted(present)), 7)
+    state(snapshots, HV1)
+
+    assert {key[2] for key in held} == present
+    assert settles(snapshots, START + QUIET)
+    assert late(snapshots) == ()
