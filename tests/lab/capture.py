@@ -1,4 +1,4 @@
-"""Frames seen on a device, as tcpdump prints them, one a line."""
+"""Frames seen on a device, as tcpdump prints them, one a line; what a tunnel's carries is a line of its own."""
 
 from collections.abc import Callable
 
@@ -23,7 +23,7 @@ class Capture:
     def lines(self) -> list[str]:
         """Return what was seen up to now."""
         # a frame that tcpdump cannot read is followed by its bytes, indented
-        return [line for line in self._process.output.all() if line[:1].isdigit()]
+        return [line for line in self._process.output.all() if line[:1].isalnum()]
 
     def wait_for(self, wanted: str | Callable[[str], bool], timeout: float = FRAME_SECONDS) -> str:
         """Return the first line that holds *wanted*, a text or a test; wait for it."""
