@@ -1,7 +1,7 @@
-"""Entries to flows: table numbers, priorities and cookies are named here and nowhere else.
+"""Entries to flows, one small function for each kind of entry; the numbers are those of `tables`.
 
-Two bridges. The integration bridge admits by port and delivers explicitly; the tunnel bridge keeps the table numbers
-that operators know from Neutron (docs/contract.md, section 6). One small function for each kind of entry.
+Two bridges. The integration bridge admits by port and delivers explicitly; the tunnel bridge sends to the peers and
+answers for what is there (docs/contract.md, section 6).
 """
 
 from collections.abc import Iterator
@@ -14,42 +14,34 @@ from zlib import crc32
 
 from portwatch.fabric import l2pop
 from portwatch.fabric.fabric import Base, Fabric, Flood, Key, LocalFlood, Neighbor, Peer, Unicast, Wire
-from portwatch.model import GENEVE, GRE, VXLAN, LocalVlan, OfPort, PortId, Segment, TunnelEndpoint
+from portwatch.fabric.tables import COOKIE as COOKIE
+from portwatch.fabric.tables import (
+    ENTRY,
+    EXCEPTION,
+    INT_CLASSIFY,
+    INT_DELIVER,
+    INT_FLOOD,
+    LEARNED,
+    LEARNED_FOR,
+    MISS,
+    TUN_CLASSIFY,
+    TUN_FLOOD,
+    TUN_FROM_INTEGRATION,
+    TUN_FROM_TUNNEL,
+    TUN_LEARN,
+    TUN_NEIGHBORS,
+    TUN_UNICAST,
+    programmed,
+)
+from portwatch.fabric.tables import GROUPS as GROUPS
+from portwatch.fabric.tables import LEARNED_COOKIE as LEARNED_COOKIE
+from portwatch.fabric.tables import LEARNT as LEARNT
+from portwatch.fabric.tables import OWN as OWN
+from portwatch.model import LocalVlan, OfPort, PortId, Segment, TunnelEndpoint
 from portwatch.openflow import flow as of
-from portwatch.openflow.bundle import Ownership, Purge
-from portwatch.openflow.flow import Action, Bucket, Field, Flow, FlowKey, Group, Item, flow, group
+from portwatch.openflow.bundle import Purge
+from portwatch.openflow.flow import Action, Bucket, Field, Flow, FlowKey, Group, Item, group
 
-# --- numbers -----------------------------------------------------------------------------------------------------
-
-COOKIE: Final = 0x7077_0000_0000_0001
-LEARNED_COOKIE: Final = 0x7077_0000_0000_0002
-OWN: Final = Ownership(0x7077_0000_0000_0000, 0xFFFF_0000_0000_0000)
-LEARNT: Final = Ownership(LEARNED_COOKIE, 0xFFFF_0000_0000_FFFF)
-"""What the switch learned for us; not a full mask, which is ten times slower (docs/dependencies.md, trap 14)."""
-GROUPS: Final = range(0x7077_0000, 0x7078_0000)
-
-# The integration bridge. Numbers that Neutron's agent does not use there, but for the first.
-INT_CLASSIFY: Final = 0
-INT_DELIVER: Final = 41
-INT_FLOOD: Final = 42
-
-# The tunnel bridge: Neutron's numbers.
-TUN_CLASSIFY: Final = 0
-TUN_FROM_INTEGRATION: Final = 2
-TUN_FROM_TUNNEL: Final = {GRE: 3, VXLAN: 4, GENEVE: 6}
-TUN_LEARN: Final = 10
-TUN_UNICAST: Final = 20
-TUN_NEIGHBORS: Final = 21
-TUN_FLOOD: Final = 22
-
-# A miss is 1 and not 0: in table 0 of a bridge that others made, 0 is theirs (Open vSwitch's own NORMAL flow).
-MISS: Final = 1
-LEARNED: Final = 100
-ENTRY: Final = 200
-EXCEPTION: Final = 300
-
-LEARNED_FOR: Final = 300
-"""Seconds, as Neutron and most bridges."""
 GROUP_PEERS: Final = 1000
 """Peers in one group; 1,364 with IPv6 addresses is what can be read back."""
 GROUP_PARTS: Final = 16
@@ -111,27 +103,27 @@ def _planned(fabric: Fabric, policy: Policy, key: Key) -> Iterator[Planned]:  # 
 
 def base(fabric: Fabric, policy: Policy) -> Iterator[Planned]:
     """Drop by default; the ways through the tables."""
-    yield INT, _flow(INT_CLASSIFY, MISS, (), ())
-    yield INT, _flow(INT_DELIVER, ENTRY, (of.MULTICAST,), (of.goto_table(INT_FLOOD),))
+    yield INT, programmed(INT_CLASSIFY, MISS, (), ())
+    yield INT, programmed(INT_DELIVER, ENTRY, (of.MULTICAST,), (of.goto_table(INT_FLOOD),))
     if policy.flood_unknown:
-        yield INT, _flow(INT_DELIVER, MISS, (), (of.goto_table(INT_FLOOD),))
+        yield INT, programmed(INT_DELIVER, MISS, (), (of.goto_table(INT_FLOOD),))
     if (patch := fabric.ports.patch_to_tunnel) is not None:
-        yield INT, _flow(INT_CLASSIFY, ENTRY, (of.in_port(patch),), (of.goto_table(INT_DELIVER),))
+        yield INT, programmed(INT_CLASSIFY, ENTRY, (of.in_port(patch),), (of.goto_table(INT_DELIVER),))
 
-    yield TUN, _flow(TUN_CLASSIFY, MISS, (), ())
+    yield TUN, programmed(TUN_CLASSIFY, MISS, (), ())
     if (patch := fabric.ports.patch_to_integration) is not None and fabric.endpoint is not None:
         learn = of.learn_tunnel_source(TUN_UNICAST, LEARNED, LEARNED_COOKIE, LEARNED_FOR, fabric.endpoint.version)
-        yield TUN, _flow(TUN_CLASSIFY, ENTRY, (of.in_port(patch),), (of.goto_table(TUN_FROM_INTEGRATION),))
-        yield TUN, _flow(TUN_LEARN, ENTRY, (), (learn, of.output(patch)))
-    yield TUN, _flow(TUN_FROM_INTEGRATION, ENTRY, (of.UNICAST,), (of.goto_table(TUN_UNICAST),))
-    yield TUN, _flow(TUN_FROM_INTEGRATION, ENTRY, (of.MULTICAST,), (of.goto_table(TUN_FLOOD),))
+        yield TUN, programmed(TUN_CLASSIFY, ENTRY, (of.in_port(patch),), (of.goto_table(TUN_FROM_INTEGRATION),))
+        yield TUN, programmed(TUN_LEARN, ENTRY, (), (learn, of.output(patch)))
+    yield TUN, programmed(TUN_FROM_INTEGRATION, ENTRY, (of.UNICAST,), (of.goto_table(TUN_UNICAST),))
+    yield TUN, programmed(TUN_FROM_INTEGRATION, ENTRY, (of.MULTICAST,), (of.goto_table(TUN_FLOOD),))
     to_neighbors = (of.goto_table(TUN_NEIGHBORS),)
     solicitation = (of.ICMP6, of.NEIGHBOR_SOLICITATION, of.MULTICAST)
-    yield TUN, _flow(TUN_FROM_INTEGRATION, EXCEPTION, (of.ARP, of.ARP_REQUEST, of.BROADCAST), to_neighbors)
-    yield TUN, _flow(TUN_FROM_INTEGRATION, EXCEPTION, solicitation, to_neighbors)
-    yield TUN, _flow(TUN_NEIGHBORS, MISS, (), (of.goto_table(TUN_FLOOD),))
+    yield TUN, programmed(TUN_FROM_INTEGRATION, EXCEPTION, (of.ARP, of.ARP_REQUEST, of.BROADCAST), to_neighbors)
+    yield TUN, programmed(TUN_FROM_INTEGRATION, EXCEPTION, solicitation, to_neighbors)
+    yield TUN, programmed(TUN_NEIGHBORS, MISS, (), (of.goto_table(TUN_FLOOD),))
     if policy.flood_unknown:
-        yield TUN, _flow(TUN_UNICAST, MISS, (), (of.goto_table(TUN_FLOOD),))
+        yield TUN, programmed(TUN_UNICAST, MISS, (), (of.goto_table(TUN_FLOOD),))
 
 
 def admission(fabric: Fabric, port_id: PortId) -> Iterator[Planned]:
@@ -142,19 +134,19 @@ def admission(fabric: Fabric, port_id: PortId) -> Iterator[Planned]:
     if vlan is None or fabric.problem(port_id) is not None:
         return
     actions = (of.PUSH_VLAN, of.set_vlan_vid(vlan), of.goto_table(INT_DELIVER))
-    yield INT, _flow(INT_CLASSIFY, ENTRY, (of.in_port(attachment.ofport), of.UNTAGGED), actions)
+    yield INT, programmed(INT_CLASSIFY, ENTRY, (of.in_port(attachment.ofport), of.UNTAGGED), actions)
 
 
 def unicast(fabric: Fabric, entry: l2pop.FdbEntry) -> Iterator[Planned]:
     """(VLAN, MAC) → the local port; or → the tunnel bridge, and there → the peer."""
     match = (of.dl_vlan(entry.vlan), of.dl_dst(entry.mac))
     if entry.ofport is not None:
-        yield INT, _flow(INT_DELIVER, ENTRY, match, (of.POP_VLAN, of.output(entry.ofport)))
+        yield INT, programmed(INT_DELIVER, ENTRY, match, (of.POP_VLAN, of.output(entry.ofport)))
     elif entry.endpoint is not None and (way := _way_out(fabric, entry.segment)) is not None:
         patch, tunnel = way
-        yield INT, _flow(INT_DELIVER, ENTRY, match, (of.output(patch),))
+        yield INT, programmed(INT_DELIVER, ENTRY, match, (of.output(patch),))
         encapsulate = (*_enter_tunnel(entry.segment), of.set_tun_dst(entry.endpoint), of.output(tunnel))
-        yield TUN, _flow(TUN_UNICAST, ENTRY, match, encapsulate)
+        yield TUN, programmed(TUN_UNICAST, ENTRY, match, encapsulate)
 
 
 def local_flood(fabric: Fabric, members: l2pop.FloodGroup) -> Iterator[Planned]:
@@ -165,7 +157,7 @@ def local_flood(fabric: Fabric, members: l2pop.FloodGroup) -> Iterator[Planned]:
     way = _way_out(fabric, members.segment)
     tagged = (of.output(way[0]),) if way else ()
     untagged = tuple(of.output(ofport) for ofport in members.ofports)
-    yield INT, _flow(INT_FLOOD, ENTRY, (of.dl_vlan(members.vlan),), (*tagged, of.POP_VLAN, *untagged))
+    yield INT, programmed(INT_FLOOD, ENTRY, (of.dl_vlan(members.vlan),), (*tagged, of.POP_VLAN, *untagged))
 
 
 def flood(fabric: Fabric, members: l2pop.FloodGroup) -> Iterator[Planned]:
@@ -176,14 +168,14 @@ def flood(fabric: Fabric, members: l2pop.FloodGroup) -> Iterator[Planned]:
         return
     table = TUN_FROM_TUNNEL[segment.network_type]
     arrive = (of.PUSH_VLAN, of.set_vlan_vid(vlan), of.goto_table(TUN_LEARN))
-    yield TUN, _flow(table, ENTRY, (of.tun_id(segment.vni),), arrive)
+    yield TUN, programmed(table, ENTRY, (of.tun_id(segment.vni),), arrive)
     parts = flood_parts(members.endpoints)
     for number, part in parts.items():
         buckets = tuple(_bucket(bucket, endpoint, way[1]) for bucket, endpoint in bucket_ids(part).items())
         yield TUN, group(group_id(vlan, number), buckets)
     if parts:
         to_groups = (of.to_group(group_id(vlan, number)) for number in parts)
-        yield TUN, _flow(TUN_FLOOD, ENTRY, (of.dl_vlan(vlan),), (*_enter_tunnel(segment), *to_groups))
+        yield TUN, programmed(TUN_FLOOD, ENTRY, (of.dl_vlan(vlan),), (*_enter_tunnel(segment), *to_groups))
 
 
 @lru_cache(maxsize=65536)
@@ -200,16 +192,16 @@ def arp_responder(entry: l2pop.NeighborEntry) -> Iterator[Planned]:
         *of.set_arp_sender(entry.mac, entry.address),
         of.IN_PORT,
     )
-    yield TUN, _flow(TUN_NEIGHBORS, ENTRY, asked, answer)
+    yield TUN, programmed(TUN_NEIGHBORS, ENTRY, asked, answer)
     announced = (*asked, of.arp_spa(entry.address))
-    yield TUN, _flow(TUN_NEIGHBORS, EXCEPTION, announced, (of.goto_table(TUN_FLOOD),))
+    yield TUN, programmed(TUN_NEIGHBORS, EXCEPTION, announced, (of.goto_table(TUN_FLOOD),))
 
 
 def acceptance(fabric: Fabric, peer: Peer) -> Iterator[Planned]:
     """Packets from a known peer's address are taken in; from anyone else they are dropped."""
     if (tunnel := fabric.ports.tunnel(peer.network_type)) is not None:
         match = (of.in_port(tunnel), of.tun_src(peer.endpoint))
-        yield TUN, _flow(TUN_CLASSIFY, ENTRY, match, (of.goto_table(TUN_FROM_TUNNEL[peer.network_type]),))
+        yield TUN, programmed(TUN_CLASSIFY, ENTRY, match, (of.goto_table(TUN_FROM_TUNNEL[peer.network_type]),))
 
 
 # --- numbers that follow from values -----------------------------------------------------------------------------
@@ -334,7 +326,3 @@ def _way_out(fabric: Fabric, segment: Segment) -> tuple[OfPort, OfPort] | None:
 def _enter_tunnel(segment: Segment) -> tuple[Action, ...]:
     assert segment.vni is not None, "only tunnelled segments have a way out"
     return of.POP_VLAN, of.set_tun_id(segment.vni)
-
-
-def _flow(table: int, priority: int, match: tuple[Field, ...], actions: tuple[Action, ...]) -> Flow:
-    return flow(COOKIE, table, priority, match, actions)
