@@ -52,7 +52,11 @@ class Agent:
         metrics: Metrics,
     ) -> None:
         self.config, self.identity, self.picture, self.metrics = config, identity, picture, metrics
-        policy = Policy(config.ports.arp_responder, config.ports.unknown_unicast == "flood")
+        policy = Policy(
+            arp_responder=config.ports.arp_responder,
+            flood_unknown=config.ports.unknown_unicast == "flood",
+            anti_spoofing=config.ports.anti_spoofing,
+        )
         self.reactor = Reactor(identity, policy, config.peers.grace)
         self.exchange = Exchange(config, identity, self.reactor, broker, metrics, self._carry_out)
         names = {Bridge.INTEGRATION: config.bridges.integration, Bridge.TUNNEL: config.bridges.tunnel}

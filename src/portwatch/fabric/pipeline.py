@@ -12,7 +12,7 @@ from ipaddress import IPv6Address, ip_address
 from typing import Final
 from zlib import crc32
 
-from portwatch.fabric import l2pop
+from portwatch.fabric import l2pop, spoofing
 from portwatch.fabric.fabric import Base, Fabric, Flood, Key, LocalFlood, Neighbor, Peer, Unicast, Wire
 from portwatch.fabric.tables import COOKIE as COOKIE
 from portwatch.fabric.tables import (
@@ -21,6 +21,7 @@ from portwatch.fabric.tables import (
     INT_CLASSIFY,
     INT_DELIVER,
     INT_FLOOD,
+    INT_SOURCE,
     LEARNED,
     LEARNED_FOR,
     MISS,
@@ -37,7 +38,7 @@ from portwatch.fabric.tables import GROUPS as GROUPS
 from portwatch.fabric.tables import LEARNED_COOKIE as LEARNED_COOKIE
 from portwatch.fabric.tables import LEARNT as LEARNT
 from portwatch.fabric.tables import OWN as OWN
-from portwatch.model import LocalVlan, OfPort, PortId, Segment, TunnelEndpoint
+from portwatch.model import LocalVlan, OfPort, Port, PortId, Segment, TunnelEndpoint
 from portwatch.openflow import flow as of
 from portwatch.openflow.bundle import Purge
 from portwatch.openflow.flow import Action, Bucket, Field, Flow, FlowKey, Group, Item, group
@@ -63,6 +64,11 @@ class Policy:
 
     arp_responder: bool = True
     flood_unknown: bool = True
+    anti_spoofing: bool = True
+
+    def checks(self, port: Port) -> bool:
+        """Is it looked at what this port sends from?"""
+        return self.anti_spoofing and not port.trusted
 
 
 Planned = tuple[Bridge, Item]
@@ -90,7 +96,7 @@ def _planned(fabric: Fabric, policy: Policy, key: Key) -> Iterator[Planned]:  # 
                 yield from flood(fabric, members)
         case Wire(port_id):
             if port_id in fabric.local:
-                yield from admission(fabric, port_id)
+                yield from admission(fabric, policy, port_id)
         case Peer():
             if key in fabric.peers:
                 yield from acceptance(fabric, key)
@@ -109,6 +115,8 @@ def base(fabric: Fabric, policy: Policy) -> Iterator[Planned]:
         yield INT, programmed(INT_DELIVER, MISS, (), (of.goto_table(INT_FLOOD),))
     if (patch := fabric.ports.patch_to_tunnel) is not None:
         yield INT, programmed(INT_CLASSIFY, ENTRY, (of.in_port(patch),), (of.goto_table(INT_DELIVER),))
+    if policy.anti_spoofing:
+        yield from ((INT, flow) for flow in spoofing.common())
 
     yield TUN, programmed(TUN_CLASSIFY, MISS, (), ())
     if (patch := fabric.ports.patch_to_integration) is not None and fabric.endpoint is not None:
@@ -126,15 +134,19 @@ def base(fabric: Fabric, policy: Policy) -> Iterator[Planned]:
         yield TUN, programmed(TUN_UNICAST, MISS, (), (of.goto_table(TUN_FLOOD),))
 
 
-def admission(fabric: Fabric, port_id: PortId) -> Iterator[Planned]:
+def admission(fabric: Fabric, policy: Policy, port_id: PortId) -> Iterator[Planned]:
     """What a wired port sends is put into its segment's VLAN. It sends untagged: it can choose no VLAN itself."""
     attachment = fabric.local[port_id]
     segment = attachment.claim.port.segment
     vlan = fabric.vlans.of.get(segment) if segment else None
     if vlan is None or fabric.problem(port_id) is not None:
         return
-    actions = (of.PUSH_VLAN, of.set_vlan_vid(vlan), of.goto_table(INT_DELIVER))
-    yield INT, programmed(INT_CLASSIFY, ENTRY, (of.in_port(attachment.ofport), of.UNTAGGED), actions)
+    ofport, port = attachment.ofport, attachment.claim.port
+    checked = policy.checks(port)
+    actions = (of.PUSH_VLAN, of.set_vlan_vid(vlan), of.goto_table(INT_SOURCE if checked else INT_DELIVER))
+    yield INT, programmed(INT_CLASSIFY, ENTRY, (of.in_port(ofport), of.UNTAGGED), actions)
+    if checked:
+        yield from ((INT, flow) for flow in spoofing.checks(ofport, port))
 
 
 def unicast(fabric: Fabric, entry: l2pop.FdbEntry) -> Iterator[Planned]:

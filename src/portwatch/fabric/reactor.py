@@ -482,5 +482,5 @@ class Reactor:
 
 
 def _wiring(plug: Plug) -> tuple[object, ...]:
-    """Return what a port's own flows hang on: while it stays, an ACTIVE port stays ACTIVE through other changes."""
+    """Return what wires a port: while it stays, an ACTIVE port stays ACTIVE through other changes, of addresses too."""
     return plug.ofport, plug.port.segment, plug.port.mac, plug.port.admin_up, plug.port.fault

@@ -19,6 +19,8 @@ GROUPS: Final = range(0x7077_0000, 0x7078_0000)
 
 # The integration bridge.
 INT_CLASSIFY: Final = 0
+INT_SOURCE: Final = 39
+INT_DISCOVERY: Final = 40
 INT_DELIVER: Final = 41
 INT_FLOOD: Final = 42
 
@@ -36,6 +38,8 @@ MISS: Final = 1
 LEARNED: Final = 100
 ENTRY: Final = 200
 EXCEPTION: Final = 300
+EXEMPTION: Final = 400
+"""From an exception."""
 
 LEARNED_FOR: Final = 300
 """Seconds, as Neutron and most bridges."""
