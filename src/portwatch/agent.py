@@ -56,6 +56,7 @@ class Agent:
             arp_responder=config.ports.arp_responder,
             flood_unknown=config.ports.unknown_unicast == "flood",
             anti_spoofing=config.ports.anti_spoofing,
+            nd_responder=config.ports.nd_responder,
         )
         self.reactor = Reactor(identity, policy, config.peers.grace)
         self.exchange = Exchange(config, identity, self.reactor, broker, metrics, self._carry_out)

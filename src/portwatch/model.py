@@ -180,6 +180,7 @@ SHARED_OWNERS: Final = frozenset(
 
 NETWORK_OWNERS: Final = "network:"
 """How the owners begin that are the network's own: Neutron trusts them, and so do we."""
+ROUTER_OWNERS: Final = ("network:router", "network:ha_router")
 
 
 class State(StrEnum):
@@ -262,6 +263,11 @@ class Port:
     def trusted(self) -> bool:
         """It belongs to the network itself, and may send from any address."""
         return self.device_owner.startswith(NETWORK_OWNERS)
+
+    @property
+    def routes(self) -> bool:
+        """It is a router's: to its neighbours a router, not a host (RFC 4861, 4.4)."""
+        return self.device_owner.startswith(ROUTER_OWNERS)
 
     @property
     def missing(self) -> tuple[str, ...]:

@@ -32,6 +32,7 @@ FIELDS = (of.ARP, of.tun_id(Vni(7)), of.tun_src(V4), of.in_port(OfPort(5)), of.d
         (of.arp_tpa(IPv4Address("10.0.0.1")), "arp_tpa=10.0.0.1"),
         (of.arp_sha(MAC), "arp_sha=fa:16:3e:00:00:01"),
         (of.dl_src(MAC), "dl_src=fa:16:3e:00:00:01"),
+        (of.nd_target(IPv6Address("fd00::1")), "nd_target=fd00::1"),
         (of.nd_sll(MAC), "nd_sll=fa:16:3e:00:00:01"),
         (of.nd_tll(MAC), "nd_tll=fa:16:3e:00:00:01"),
     ],
@@ -69,19 +70,20 @@ def test_a_network_is_spelt_as_the_switch_prints_it(fields: tuple[Field, ...], t
 def test_an_ipv6_address_is_spelt_as_inet_ntop_does(text: str) -> None:
     """IPv4 within IPv6 has dots there, and not in Python: what is spelt otherwise would be sent for ever."""
     assert socket.inet_ntop(socket.AF_INET6, IPv6Address(text).packed) == text
-    assert of.nd_target_within(IPv6Network(text)) == (f"nd_target={text}",)
+    assert of.nd_target(IPv6Address(text)) == f"nd_target={text}"
 
 
 @given(st.ip_addresses(v=6))
 def test_every_ipv6_address_is(address: IPv6Address) -> None:
-    assert of.nd_target_within(IPv6Network(address)) == (
-        f"nd_target={socket.inet_ntop(socket.AF_INET6, address.packed)}",
-    )
+    assert of.nd_target(address) == f"nd_target={socket.inet_ntop(socket.AF_INET6, address.packed)}"
 
 
 @pytest.mark.parametrize(
     ("actions", "text"),
     [
+        (of.note_who_answers(MAC, router=False), "set_field:0xfa163e000001->xreg0,set_field:0x60000000->reg2"),
+        (of.note_who_answers(MAC, router=True), "set_field:0xfa163e000001->xreg0,set_field:0xe0000000->reg2"),
+        ((of.resubmit(22),), "resubmit(,22)"),
         ((of.output(OfPort(5)),), "output:5"),
         ((of.goto_table(41),), "goto_table:41"),
         ((of.to_group(0x70770001),), "group:1886846977"),

@@ -293,21 +293,21 @@ def test_an_address_passes_with_a_mac_just_when_it_goes_with_it(
 
 
 @pytest.mark.parametrize(
-    ("owner", "trusted"),
+    ("owner", "trusted", "routes"),
     [
-        ("compute:nova", False),
-        ("", False),
-        ("networks:mine", False),
-        ("network:dhcp", True),
-        ("network:router_interface", True),
-        ("network:ha_router_replicated_interface", True),
-        ("network:floatingip", True),
+        ("compute:nova", False, False),
+        ("", False, False),
+        ("networks:mine", False, False),
+        ("network:dhcp", True, False),
+        ("network:router_interface", True, True),
+        ("network:ha_router_replicated_interface", True, True),
+        ("network:floatingip", True, False),
     ],
 )
-def test_the_networks_own_ports_are_trusted(owner: str, trusted: bool) -> None:
+def test_the_networks_own_ports_are_trusted(owner: str, trusted: bool, routes: bool) -> None:
     port = a_port(device_owner=owner)
 
-    assert port.trusted is trusted
+    assert (port.trusted, port.routes) == (trusted, routes)
 
 
 def test_the_tables_lead_onwards_only() -> None:

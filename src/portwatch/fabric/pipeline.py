@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 from zlib import crc32
 
-from portwatch.fabric import l2pop, spoofing
+from portwatch.fabric import l2pop, neighbors, spoofing
 from portwatch.fabric.fabric import Base, Fabric, Flood, Key, LocalFlood, Neighbor, Peer, Unicast, Wire
 from portwatch.fabric.tables import COOKIE as COOKIE
 from portwatch.fabric.tables import (
@@ -38,7 +38,7 @@ from portwatch.fabric.tables import GROUPS as GROUPS
 from portwatch.fabric.tables import LEARNED_COOKIE as LEARNED_COOKIE
 from portwatch.fabric.tables import LEARNT as LEARNT
 from portwatch.fabric.tables import OWN as OWN
-from portwatch.model import LocalVlan, OfPort, Port, PortId, Segment, TunnelEndpoint
+from portwatch.model import IpAddress, LocalVlan, OfPort, Port, PortId, Segment, TunnelEndpoint
 from portwatch.openflow import flow as of
 from portwatch.openflow.bundle import Purge
 from portwatch.openflow.flow import Action, Bucket, Field, Flow, FlowKey, Group, Item, group
@@ -65,10 +65,20 @@ class Policy:
     arp_responder: bool = True
     flood_unknown: bool = True
     anti_spoofing: bool = True
+    nd_responder: bool | None = None
+    """None: if the datapath can."""
 
     def checks(self, port: Port) -> bool:
         """Is it looked at what this port sends from?"""
         return self.anti_spoofing and not port.trusted
+
+    def answers(self, fabric: Fabric, address: IpAddress) -> bool:
+        """Is a question for such an address answered here?"""
+        return self.arp_responder if isinstance(address, IPv4Address) else self.advertises(fabric)
+
+    def advertises(self, fabric: Fabric) -> bool:
+        """Are neighbour solicitations answered here?"""
+        return fabric.ports.nd_extensions if self.nd_responder is None else self.nd_responder
 
 
 Planned = tuple[Bridge, Item]
@@ -86,8 +96,8 @@ def _planned(fabric: Fabric, policy: Policy, key: Key) -> Iterator[Planned]:  # 
             if entry := l2pop.fdb_entry(fabric, segment, mac):
                 yield from unicast(fabric, entry)
         case Neighbor(segment, address):
-            if policy.arp_responder and (neighbor := l2pop.neighbor_entry(fabric, segment, address)):
-                yield from arp_responder(neighbor)
+            if policy.answers(fabric, address) and (neighbor := l2pop.neighbor_entry(fabric, segment, address)):
+                yield from ((TUN, flow) for flow in neighbors.responder(neighbor))
         case LocalFlood(segment):
             if members := l2pop.flood_group(fabric, segment):
                 yield from local_flood(fabric, members)
@@ -130,6 +140,9 @@ def base(fabric: Fabric, policy: Policy) -> Iterator[Planned]:
     yield TUN, programmed(TUN_FROM_INTEGRATION, EXCEPTION, (of.ARP, of.ARP_REQUEST, of.BROADCAST), to_neighbors)
     yield TUN, programmed(TUN_FROM_INTEGRATION, EXCEPTION, solicitation, to_neighbors)
     yield TUN, programmed(TUN_NEIGHBORS, MISS, (), (of.goto_table(TUN_FLOOD),))
+    yield TUN, neighbors.unanswered()
+    if policy.advertises(fabric):
+        yield from ((TUN, flow) for flow in neighbors.advertisement())
     if policy.flood_unknown:
         yield TUN, programmed(TUN_UNICAST, MISS, (), (of.goto_table(TUN_FLOOD),))
 
@@ -193,20 +206,6 @@ def flood(fabric: Fabric, members: l2pop.FloodGroup) -> Iterator[Planned]:
 @lru_cache(maxsize=65536)
 def _bucket(number: int, endpoint: TunnelEndpoint, tunnel: OfPort) -> Bucket:
     return Bucket(number, (of.set_tun_dst(endpoint), of.output(tunnel)))
-
-
-def arp_responder(entry: l2pop.NeighborEntry) -> Iterator[Planned]:
-    """Answer requests for a remote address (RFC 826), but for the gratuitous ones, which are announcements."""
-    asked = (of.ARP, of.ARP_REQUEST, of.dl_vlan(entry.vlan), of.arp_tpa(entry.address))
-    answer = (
-        *of.ARP_REPLY,
-        of.set_eth_src(entry.mac),
-        *of.set_arp_sender(entry.mac, entry.address),
-        of.IN_PORT,
-    )
-    yield TUN, programmed(TUN_NEIGHBORS, ENTRY, asked, answer)
-    announced = (*asked, of.arp_spa(entry.address))
-    yield TUN, programmed(TUN_NEIGHBORS, EXCEPTION, announced, (of.goto_table(TUN_FLOOD),))
 
 
 def acceptance(fabric: Fabric, peer: Peer) -> Iterator[Planned]:

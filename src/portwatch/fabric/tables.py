@@ -24,7 +24,7 @@ INT_DISCOVERY: Final = 40
 INT_DELIVER: Final = 41
 INT_FLOOD: Final = 42
 
-# The tunnel bridge: Neutron's numbers.
+# The tunnel bridge: Neutron's numbers, but for the last, which it has on the integration bridge only.
 TUN_CLASSIFY: Final = 0
 TUN_FROM_INTEGRATION: Final = 2
 TUN_FROM_TUNNEL: Final = {GRE: 3, VXLAN: 4, GENEVE: 6}
@@ -32,6 +32,7 @@ TUN_LEARN: Final = 10
 TUN_UNICAST: Final = 20
 TUN_NEIGHBORS: Final = 21
 TUN_FLOOD: Final = 22
+TUN_ADVERTISE: Final = 23
 
 # A miss is 1 and not 0: in table 0 of a bridge that others made, 0 is theirs (Open vSwitch's own NORMAL flow).
 MISS: Final = 1

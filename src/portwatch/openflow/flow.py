@@ -124,6 +124,7 @@ DHCP_DISCOVERY: Final = (
     Field("tp_dst=67"),
 )
 """A DHCP client that has no address yet (RFC 2131, 4.1)."""
+FROM_NOBODY: Final = Field("ipv6_src=::")
 ICMP6: Final = Field("icmp6")
 IPV4: Final = Field("ip")
 IPV6: Final = Field("ipv6")
@@ -133,6 +134,9 @@ NEIGHBOR_SOLICITATION: Final = Field("icmp_type=135")
 NO_SOURCE_LINK_LAYER: Final = Field("nd_sll=00:00:00:00:00:00")
 NO_TARGET_LINK_LAYER: Final = Field("nd_tll=00:00:00:00:00:00")
 RARP: Final = Field("rarp")
+SENT_BY_A_NEIGHBOR: Final = Field("nw_ttl=255")
+"""The hop limit that no router leaves untouched: neighbour discovery takes nothing else (RFC 4861, 7.1)."""
+TO_A_SOLICITED_NODE: Final = Field("ipv6_dst=ff02::1:ff00:0/104")
 UNICAST: Final = Field("dl_dst=00:00:00:00:00:00/01:00:00:00:00:00")
 UNTAGGED: Final = Field("vlan_tci=0x0000/0x1fff")
 
@@ -195,6 +199,10 @@ def icmp6_from(address: IPv6Address, kind: int) -> tuple[Field, ...]:
     return ICMP6, Field(f"ipv6_src={_text(address)}"), Field(f"icmp_type={kind:d}")
 
 
+def nd_target(address: IPv6Address) -> Field:
+    return Field(f"nd_target={_text(address)}")
+
+
 def nd_target_within(network: IPv6Network) -> tuple[Field, ...]:
     return _within("nd_target", network)
 
@@ -241,6 +249,31 @@ ARP_REPLY: Final = (
 )
 
 
+# The answer to a neighbour solicitation, out of the solicitation (RFC 4861, 7.2.4), in two passes: what is the target's
+# link-layer address is a field only of what is an advertisement already. Who answers, and how, waits in registers.
+ADVERTISE: Final = (
+    Action("move:NXM_OF_ETH_SRC[]->NXM_OF_ETH_DST[]"),
+    Action("move:OXM_OF_PKT_REG0[0..47]->NXM_OF_ETH_SRC[]"),
+    Action("move:NXM_NX_IPV6_SRC[]->NXM_NX_IPV6_DST[]"),
+    Action("move:NXM_NX_ND_TARGET[]->NXM_NX_IPV6_SRC[]"),
+    Action("set_field:136->icmpv6_type"),
+    Action("move:NXM_NX_REG2[]->ERICOXM_OF_ICMPV6_ND_RESERVED[]"),
+    Action("set_field:2->nd_options_type"),
+)
+ADVERTISE_LINK_LAYER: Final = Action("move:OXM_OF_PKT_REG0[0..47]->NXM_NX_ND_TLL[]")
+# To one who has no address yet: to all nodes, in a frame to the asker alone (RFC 6085). It needs no more than to hear
+# that the address is taken (RFC 4862, 5.4.4), and its question may have no option that could hold a MAC.
+ADVERTISE_TO_ALL_NODES: Final = (
+    Action("move:NXM_OF_ETH_SRC[]->NXM_OF_ETH_DST[]"),
+    Action("move:OXM_OF_PKT_REG0[0..47]->NXM_OF_ETH_SRC[]"),
+    Action("set_field:ff02::1->ipv6_dst"),
+    Action("move:NXM_NX_ND_TARGET[]->NXM_NX_IPV6_SRC[]"),
+    Action("set_field:136->icmpv6_type"),
+)
+_SOLICITED, _OVERRIDE, _ROUTER = 0x4000_0000, 0x2000_0000, 0x8000_0000
+"""The flags of an advertisement (RFC 4861, 4.4)."""
+
+
 def output(port: OfPort) -> Action:
     return Action(f"output:{port:d}")
 
@@ -272,6 +305,17 @@ def set_eth_src(mac: Mac) -> Action:
 
 def set_arp_sender(mac: Mac, address: IPv4Address) -> tuple[Action, Action]:
     return Action(f"set_field:{mac}->arp_sha"), Action(f"set_field:{address}->arp_spa")
+
+
+def note_who_answers(mac: Mac, *, router: bool) -> tuple[Action, Action]:
+    """Put into registers what `ADVERTISE` takes from there: the MAC, and the flags."""
+    flags = _SOLICITED | _OVERRIDE | (_ROUTER if router else 0)
+    return Action(f"set_field:{int(mac.replace(':', ''), 16):#x}->xreg0"), Action(f"set_field:{flags:#x}->reg2")
+
+
+def resubmit(table: int) -> Action:
+    """Look the packet up again, as it is now; unlike `goto_table`, in any table."""
+    return Action(f"resubmit(,{table:d})")
 
 
 def learn_tunnel_source(table: int, priority: int, cookie: int, hard_timeout: int, ip_version: int) -> Action:
