@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from portwatch.fabric.pipeline import INT_FLOOD
+from portwatch.fabric.tables import INT_FLOOD
 from tests.demo.moments import BRIDGES, watching
 from tests.lab import Hypervisor, Nic, Port, Probe, Vm, eventually, frames
 from tests.lab.frames import BROADCAST

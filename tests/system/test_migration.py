@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from portwatch.fabric.pipeline import INT_CLASSIFY, INT_FLOOD, LEARNED_COOKIE
+from portwatch.fabric.tables import INT_CLASSIFY, INT_FLOOD, LEARNED_COOKIE
 from portwatch.openflow.flow import FlowKey
 from tests.demo.moments import BRIDGES, FlowChange, Moments, watching
 from tests.lab import Capture, Hypervisor, Nic, Probe, Vm, eventually
