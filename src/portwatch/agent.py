@@ -22,7 +22,7 @@ from portwatch.fabric.pipeline import COOKIE, GROUPS, LEARNED_COOKIE, OWN, Bridg
 from portwatch.fabric.reactor import PortRecord, Reactor
 from portwatch.mailbox import Mailbox
 from portwatch.metrics import Metrics
-from portwatch.model import Plug, PortId
+from portwatch.model import HostName, Plug, PortId, Segment
 from portwatch.openflow.flow import Item
 from portwatch.openflow.ledger import Drift
 from portwatch.ovsdb import records
@@ -68,6 +68,7 @@ class Agent:
         self._loaded = asyncio.Event()
         self._moves = 0
         self._frozen: set[Station] = set()
+        self._apart: set[tuple[Segment, HostName]] = set()
         self.clock = time.monotonic
 
     # --- OVSDB ---------------------------------------------------------------------------------------------------
@@ -133,6 +134,7 @@ class Agent:
             if self.directory is not None and self.exchange.link.trouble is None:
                 self.directory.settle(clock)
             self._count_moves()
+            self._tell_disagreements()
             self._carry_out()
 
     def drain(self, *, leaving: bool) -> int:
@@ -182,6 +184,20 @@ class Agent:
         for bridge, programmer in self.programmers.items():
             if reactor.ledgers[bridge].owes:
                 programmer.kick()
+
+    def _tell_disagreements(self) -> None:
+        """Say once of each host that it has a network of ours under another type or VNI."""
+        found = self.reactor.fabric.disagreements()
+        apart = {(segment, host) for segment, hosts in found.items() for host in hosts}
+        for segment, host in sorted(apart - self._apart, key=str):
+            log.warning(
+                "a host has a network under another type or VNI than this one; the two are not mixed",
+                network=segment.network_id,
+                host=host,
+                type=segment.network_type,
+                segmentation_id=segment.vni,
+            )
+        self._apart = apart
 
     def _count_moves(self) -> None:
         """Count what moved, and sound the alarm for what moves too often."""

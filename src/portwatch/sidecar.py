@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Coroutine
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -28,7 +29,7 @@ from portwatch.fabric.announcer import Identity
 from portwatch.http.messages import Event, EventStream, Response, failure, json_response
 from portwatch.http.server import Handler, Server
 from portwatch.metrics import Metrics
-from portwatch.model import HostName
+from portwatch.model import HostName, NetworkType
 from portwatch.ovsdb import bridges
 from portwatch.ovsdb.database import Database
 from portwatch.ovsdb.idl import Tls
@@ -56,6 +57,7 @@ class Sidecar:
         self.agent: Agent | None = None
         self._bridges_trouble: str | None = "not made yet"
         self._look_at_bridges = asyncio.Event()
+        self._looked_for: frozenset[NetworkType] = frozenset()
         self._stop = asyncio.Event()
         self._connections: dict[str, int] = {}
 
@@ -116,6 +118,8 @@ class Sidecar:
             if self.agent is None:
                 self.agent = self._make_agent()
             self.agent.plugged(change)
+            if self._tunnel_types - self._looked_for:
+                self._look_at_bridges.set()
             if change.switch:
                 self._look_at_bridges.set()
                 for programmer in self.agent.programmers.values():
@@ -149,7 +153,10 @@ class Sidecar:
             raise ConfigurationError("this system's host name", "host", name, f"a name for the bus: {error}") from None
 
     async def _keep_bridges(self) -> None:
-        """Make what is missing of bridges, patch ports and tunnel port, at the start and whenever some of it goes."""
+        """Make what is missing of bridges, patch ports and tunnel ports: at the start, and whenever some of it goes.
+
+        A tunnel port of another type than the configured one is made when the first port of such a network comes.
+        """
         config = self.config
         wanted = bridges.Bridges(
             integration=config.bridges.integration,
@@ -163,7 +170,8 @@ class Sidecar:
             self._look_at_bridges.clear()
             if self._database.connected and self._bridges_missing():
                 try:
-                    await bridges.ensure(str(config.ovsdb.remote), wanted, tls=_tls(config))
+                    types = self._looked_for = frozenset(self._tunnel_types)
+                    await bridges.ensure(str(config.ovsdb.remote), replace(wanted, types=types), tls=_tls(config))
                     self._bridges_trouble = None
                 except OvsdbError as error:
                     self._note_bridges(str(error))
@@ -174,13 +182,20 @@ class Sidecar:
 
     def _bridges_missing(self) -> bool:
         ports = self.picture.switch_ports
-        tunnel = self.config.tunnel
-        return (
-            self._bridges_trouble is not None
-            or ports.patch_to_tunnel is None
-            or ports.patch_to_integration is None
-            or (tunnel.local_ip is not None and ports.tunnel(tunnel.type) is None)
-        )
+        patched = ports.patch_to_tunnel is not None and ports.patch_to_integration is not None
+        return self._bridges_trouble is not None or not patched or self._tunnels_missing
+
+    @property
+    def _tunnels_missing(self) -> bool:
+        ports = self.picture.switch_ports
+        return any(ports.tunnel(kind) is None for kind in self._tunnel_types)
+
+    @property
+    def _tunnel_types(self) -> set[NetworkType]:
+        """The types of tunnels that this host needs: the configured one, and those of the networks here."""
+        if self.config.tunnel.local_ip is None:
+            return set()
+        return {self.config.tunnel.type, *(self.agent.reactor.fabric.tunnel_types if self.agent else ())}
 
     def _note_bridges(self, trouble: str) -> None:
         if trouble != self._bridges_trouble:

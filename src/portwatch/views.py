@@ -54,10 +54,12 @@ def networks(agent: Agent) -> list[View]:
     """Return the networks that have a port here."""
     fabric, snapshots = agent.reactor.fabric, agent.reactor.snapshots
     late = snapshots.incomplete(agent.clock())
+    apart = fabric.disagreements()
     rows = []
     for network_id in sorted(fabric.networks):
         segments = [segment for segment in fabric.vlans.of if segment.network_id == network_id]
-        endpoints = {str(endpoint) for each in segments for endpoint in fabric.segments[each].members}
+        tunnelled = (each for each in segments if each.network_type.tunnelled)
+        endpoints = {str(endpoint) for each in tunnelled for endpoint in fabric.segments[each].members}
         rows.append(
             {
                 "network_id": network_id,
@@ -71,6 +73,12 @@ def networks(agent: Agent) -> list[View]:
                 "complete": network_id not in late,
                 "settled": snapshots.settled(network_id),
                 "incomplete_hosts": sorted(late.get(network_id, ())),
+                "disagreeing": [
+                    {"host": host, "type": each.network_type, "id": each.vni}
+                    for each, hosts in apart.items()
+                    for host in sorted(hosts)
+                    if each.network_id == network_id
+                ],
             }
         )
     return rows
@@ -80,6 +88,7 @@ def peers(agent: Agent) -> list[View]:
     """Return the other hosts that share a network with this one."""
     reactor = agent.reactor
     endpoints = {claim.host: claim.tunnel_ip for claim in reactor.fabric.claims.values()}
+    reasons = {claim.host: words for claim in reactor.fabric.claims.values() if (words := _not_mixed_in(agent, claim))}
     rows = []
     for host, number in sorted(reactor.fabric.neighbours.items()):
         status = reactor.hosts.get(host)
@@ -91,6 +100,7 @@ def peers(agent: Agent) -> list[View]:
                 "tunnel_ip": str(endpoint) if endpoint else None,
                 "version": status.version if status else None,
                 "ports": number,
+                "reason": reasons.get(host),
             }
         )
     return rows
@@ -237,8 +247,19 @@ def _entry(agent: Agent, segment: Segment, mac: Mac, view: SegmentView) -> View:
         "tunnel_ip": str(verdict.winner.tunnel_ip) if verdict.winner and verdict.winner.tunnel_ip else None,
         "rule": verdict.rule,
         "conflict": verdict.contested,
+        "reason": next((words for claim in claims if (words := _not_mixed_in(agent, claim))), None),
         "claims": [_claim(claim) for claim in claims],
     }
+
+
+def _not_mixed_in(agent: Agent, claim: Claim) -> str | None:
+    """Return why nothing goes from here to a claim of another host; None when it does."""
+    fabric, segment = agent.reactor.fabric, claim.port.segment
+    if claim.host == fabric.host:
+        return None
+    if segment in fabric.apart and claim.host in fabric.disagreements().get(segment, ()):
+        return f"{claim.host} has {segment}, and this host has the network otherwise: the two are not mixed"
+    return fabric.unreached(claim)
 
 
 def _claim(claim: Claim) -> View:

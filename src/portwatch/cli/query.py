@@ -23,8 +23,8 @@ PORTS = (
     "fixed_ips",
     "reason",
 )
-NETWORKS = ("network_id", "segments", "local_ports", "remote_ports", "peers", "complete")
-PEERS = ("host", "state", "tunnel_ip", "ports", "version")
+NETWORKS = ("network_id", "segments", "local_ports", "remote_ports", "peers", "complete", "disagreeing")
+PEERS = ("host", "state", "tunnel_ip", "ports", "version", "reason")
 FDB = (
     "network_id",
     "segmentation_id",
@@ -34,6 +34,7 @@ FDB = (
     "host",
     "tunnel_ip",
     "rule",
+    "reason",
     "claims",
 )
 FLOWS = ("bridge", "state", "text")

@@ -131,6 +131,10 @@ class Fabric:
         self.claims: dict[ClaimKey, Claim] = {}
         self.segments: dict[Segment, SegmentView] = {}
         self.peers: Counter[Peer] = Counter()
+        self.tunnel_types: Counter[NetworkType] = Counter()
+        """The types of tunnels that the segments wired here need, and how many do."""
+        self.apart: set[Segment] = set()
+        """Segments of our networks that only others have: they disagree with us, or our ports are not wired yet."""
         self.neighbours: Counter[HostName] = Counter()
         """The other hosts whose claims are held, and how many."""
         self.interest = 0
@@ -139,6 +143,8 @@ class Fabric:
         self.dismissed: set[HostName] = set()
         """Hosts that are gone for longer than is waited for them: their claims do not count."""
         self._waiting: dict[PortId, str] = {}
+        self._vnis_left = 0
+        self._tried = (0, 0)
         self._by_vni: dict[tuple[NetworkType, Vni], Segment] = {}
         self._networks: dict[NetworkId, set[PortId]] = {}
         self._holders: dict[tuple[NetworkId | None, PortId], set[ClaimKey]] = {}
@@ -203,6 +209,9 @@ class Fabric:
         """Wire the ports that waited for a VNI or a VLAN and can have it now; return also which."""
         touched: Touched = set()
         admitted: set[PortId] = set()
+        if (room := (self.vlans.rests, self._vnis_left)) == self._tried:
+            return touched, admitted  # nothing was given back: whoever waits may be many
+        self._tried = room
         for port_id in list(self._waiting):
             attachment = self.local[port_id]
             if segment := self._admit(attachment, None):
@@ -275,6 +284,30 @@ class Fabric:
         if self.endpoint is None or endpoint is None or endpoint == self.endpoint:
             return None
         return endpoint if endpoint.version == self.endpoint.version else None
+
+    def unreached(self, claim: Claim) -> str | None:
+        """Return, for people, why nothing is tunnelled to a claim's host; None when it is, or need not be."""
+        if not claim.port.network_type.tunnelled or self.reached_at(claim) is not None:
+            return None
+        if self.endpoint is None:
+            return "this host has no tunnel address (tunnel.local_ip)"
+        if claim.tunnel_ip is None:
+            return f"{claim.host} has no tunnel address"
+        if claim.tunnel_ip == self.endpoint:
+            return f"{claim.host} has this host's own tunnel address"
+        there, here = claim.tunnel_ip.version, self.endpoint.version
+        return f"{claim.host} tunnels over IPv{there} and this host over IPv{here}: the two cannot be mixed"
+
+    def disagreements(self) -> dict[Segment, set[HostName]]:
+        """Return what others call a network of ours by another type or VNI, and who they are. Never mixed in."""
+        found: dict[Segment, set[HostName]] = {}
+        for segment in self.apart:
+            ports = self._networks.get(segment.network_id, ())
+            ours = {self.local[port_id].claim.port.segment for port_id in ports} - {None}
+            if ours and segment not in ours:
+                claims = (claim for claim in self.remote(segment.network_id) if claim.port.segment == segment)
+                found[segment] = {claim.host for claim in claims if self._counts(claim)}
+        return found
 
     def verdict(self, segment: Segment, mac: Mac) -> Verdict:
         """Return who gets the frames for *mac*."""
@@ -365,6 +398,9 @@ class Fabric:
         view = self.segments.setdefault(segment, SegmentView())
         touched: Touched = {Wire(attachment.claim.port.port_id), LocalFlood(segment)}
         if not view.wired:
+            self.apart.discard(segment)
+            if segment.network_type.tunnelled:
+                self.tunnel_types[segment.network_type] += 1
             touched.add(Flood(segment))
             # The segment's first port here: it has a VLAN now, and all that is known of it becomes entries.
             touched.update(Unicast(segment, mac) for mac in view.stations)
@@ -387,9 +423,13 @@ class Fabric:
         del view.wired[port_id]
         if not view.wired:
             touched.add(Flood(segment))
+            self.apart.add(segment)
+            if segment.network_type.tunnelled:
+                self.tunnel_types -= Counter((segment.network_type,))
             self.vlans.release(segment)
             if segment.vni:
                 self._by_vni.pop((segment.network_type, segment.vni), None)
+                self._vnis_left += 1
             touched.update(Unicast(segment, mac) for mac in view.stations)
             touched.update(Neighbor(segment, address) for address in view.addresses)
             touched.update([self._part(segment, endpoint) for endpoint in view.members])
@@ -406,6 +446,8 @@ class Fabric:
             touched |= self._leave(old, before)
         if after and new:
             view = self.segments.setdefault(new, SegmentView())
+            if not view.wired:
+                self.apart.add(new)
             touched |= self._index(new, view, after)
             if (endpoint := self.reached_at(after)) is not None:
                 view.members[endpoint] += 1
@@ -503,3 +545,4 @@ class Fabric:
     def _drop_if_empty(self, segment: Segment | None) -> None:
         if segment is not None and (view := self.segments.get(segment)) is not None and view.empty:
             del self.segments[segment]
+            self.apart.discard(segment)

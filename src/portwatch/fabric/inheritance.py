@@ -9,9 +9,17 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from portwatch.fabric.fabric import Fabric
-from portwatch.fabric.pipeline import Bridge, accepted_peer, depends_on, serves_flood, station_of, tunnels_to
+from portwatch.fabric.pipeline import (
+    Bridge,
+    accepted_peer,
+    depends_on,
+    serves_flood,
+    serves_relays,
+    station_of,
+    tunnels_to,
+)
 from portwatch.fabric.snapshots import Snapshots
-from portwatch.model import HostName, LocalVlan, NetworkId, TunnelEndpoint
+from portwatch.model import HostName, LocalVlan, NetworkId, Segment, TunnelEndpoint
 from portwatch.openflow.flow import Field, Item
 
 
@@ -45,6 +53,8 @@ class Inheritance:
         """Must this inherited item stay, although it is not wanted?"""
         if (peer := accepted_peer(item)) is not None:
             return any(self._needs(vlan, peer) for vlan in self._fabric.vlans.of.values())
+        if serves_relays(item):
+            return any(self._waits(segment, vlan) for segment, vlan in self._fabric.vlans.of.items())
         vlan = depends_on(item)
         segment = self._fabric.vlans.segment(vlan) if vlan is not None else None
         if vlan is None or segment is None or vlan not in self._fabric.vlans.continued:
@@ -53,10 +63,17 @@ class Inheritance:
             return True
         if bridge is Bridge.INTEGRATION:
             station = station_of(item)
-            return station is not None and bool(self._stations.get(station, set()) - self._heard_in(segment.network_id))
-        if serves_flood(item):
-            return bool(self._reached[vlan] - self._heard_in(segment.network_id))
-        return not tunnels_to(item) <= self._heard_in(segment.network_id)
+            served = self._stations.get(station, set()) if station is not None else set()
+        else:
+            served = self._reached[vlan] if serves_flood(item) else tunnels_to(item)
+        return not served <= self._heard_in(segment.network_id)
+
+    def _waits(self, segment: Segment, vlan: LocalVlan) -> bool:
+        """Is not all heard of yet to whom the segment's floods went?"""
+        if vlan not in self._fabric.vlans.continued:
+            return False
+        unsettled = not self._snapshots.settled(segment.network_id)
+        return unsettled or bool(self._reached[vlan] - self._heard_in(segment.network_id))
 
     def _needs(self, vlan: LocalVlan, peer: TunnelEndpoint) -> bool:
         segment = self._fabric.vlans.segment(vlan)

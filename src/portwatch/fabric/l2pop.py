@@ -85,7 +85,7 @@ def neighbor_entry(fabric: Fabric, segment: Segment, address: IpAddress) -> Neig
 
 def is_flooded(fabric: Fabric, segment: Segment, mac: Mac) -> bool:
     """Is the MAC left to flooding and learning on purpose?"""
-    return fabric.verdict(segment, mac).rule is Rule.SHARED
+    return fabric.verdict(segment, mac).rule in (Rule.SHARED, Rule.FROZEN)
 
 
 def _attached(fabric: Fabric, segment: Segment, claim: Claim) -> Attachment:

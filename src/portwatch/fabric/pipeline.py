@@ -4,7 +4,7 @@ Two bridges. The integration bridge admits by port and delivers explicitly; the 
 that operators know from Neutron (docs/contract.md, section 6). One small function for each kind of entry.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -14,10 +14,10 @@ from zlib import crc32
 
 from portwatch.fabric import l2pop
 from portwatch.fabric.fabric import Base, Fabric, Flood, Key, LocalFlood, Neighbor, Peer, Unicast, Wire
-from portwatch.model import GENEVE, GRE, VXLAN, LocalVlan, OfPort, PortId, Segment, TunnelEndpoint
+from portwatch.model import GENEVE, GRE, VXLAN, LocalVlan, Mac, OfPort, PortId, Segment, TunnelEndpoint
 from portwatch.openflow import flow as of
 from portwatch.openflow.bundle import Ownership, Purge
-from portwatch.openflow.flow import Action, Bucket, Field, Flow, FlowKey, Group, Item, flow, group
+from portwatch.openflow.flow import Action, Bucket, Field, Flow, FlowKey, Group, GroupKey, Item, flow, group
 
 # --- numbers -----------------------------------------------------------------------------------------------------
 
@@ -41,19 +41,26 @@ TUN_LEARN: Final = 10
 TUN_UNICAST: Final = 20
 TUN_NEIGHBORS: Final = 21
 TUN_FLOOD: Final = 22
+TUN_FLOOD_PART: Final = 23
 
 # A miss is 1 and not 0: in table 0 of a bridge that others made, 0 is theirs (Open vSwitch's own NORMAL flow).
 MISS: Final = 1
+UNPINNED: Final = 50
 LEARNED: Final = 100
 ENTRY: Final = 200
 EXCEPTION: Final = 300
 
 LEARNED_FOR: Final = 300
 """Seconds, as Neutron and most bridges."""
-GROUP_PEERS: Final = 1000
-"""Peers in one group; 1,364 with IPv6 addresses is what can be read back."""
-GROUP_PARTS: Final = 16
-"""Groups of one segment, at most: four bits of a group id."""
+GROUP_PEERS: Final = 400
+"""Peers in the one group of a segment. What a packet sets off must fit into 64 KiB of datapath actions, or the switch
+stops at that: after 780 copies (VXLAN over IPv4 on the userspace datapath, Open vSwitch 3.1), and says nothing."""
+GROUP_PARTS: Final = 15
+"""Groups to which the one group of a larger segment relays. All from the start, so that nobody changes his place when
+others come. Four bits of a group id; with 0 it is the one group itself."""
+AFRESH: Final = GROUPS.start
+"""The group that lets a packet begin anew, with 64 KiB of its own: a group that selects by a hash of the datapath's
+sends the packet back to get it (recirculation)."""
 _BUCKET_MAX: Final = 0xFFFF_FF00
 """OpenFlow 1.5's OFPG_BUCKET_MAX: bucket ids are below it."""
 
@@ -87,6 +94,8 @@ def _planned(fabric: Fabric, policy: Policy, key: Key) -> Iterator[Planned]:  # 
         case Unicast(segment, mac):
             if entry := l2pop.fdb_entry(fabric, segment, mac):
                 yield from unicast(fabric, entry)
+            elif not policy.flood_unknown and l2pop.is_flooded(fabric, segment, mac):
+                yield from unpinned(fabric, segment, mac)
         case Neighbor(segment, address):
             if policy.arp_responder and (neighbor := l2pop.neighbor_entry(fabric, segment, address)):
                 yield from arp_responder(neighbor)
@@ -157,6 +166,16 @@ def unicast(fabric: Fabric, entry: l2pop.FdbEntry) -> Iterator[Planned]:
         yield TUN, _flow(TUN_UNICAST, ENTRY, match, encapsulate)
 
 
+def unpinned(fabric: Fabric, segment: Segment, mac: Mac) -> Iterator[Planned]:
+    """Flood for a known MAC that is at no one place, until it is learned, though unknown ones are dropped."""
+    if (vlan := fabric.vlans.of.get(segment)) is None:
+        return
+    match = (of.dl_vlan(vlan), of.dl_dst(mac))
+    yield INT, _flow(INT_DELIVER, ENTRY, match, (of.goto_table(INT_FLOOD),))
+    if _way_out(fabric, segment) is not None:
+        yield TUN, _flow(TUN_UNICAST, UNPINNED, match, (of.goto_table(TUN_FLOOD),))
+
+
 def local_flood(fabric: Fabric, members: l2pop.FloodGroup) -> Iterator[Planned]:
     """A copy to each local port, and one, tagged, to the tunnel bridge.
 
@@ -181,9 +200,21 @@ def flood(fabric: Fabric, members: l2pop.FloodGroup) -> Iterator[Planned]:
     for number, part in parts.items():
         buckets = tuple(_bucket(bucket, endpoint, way[1]) for bucket, endpoint in bucket_ids(part).items())
         yield TUN, group(group_id(vlan, number), buckets)
+    if parts and 0 not in parts:
+        yield from relay(vlan, parts)
     if parts:
-        to_groups = (of.to_group(group_id(vlan, number)) for number in parts)
-        yield TUN, _flow(TUN_FLOOD, ENTRY, (of.dl_vlan(vlan),), (*_enter_tunnel(segment), *to_groups))
+        all_of_it = of.to_group(group_id(vlan))
+        yield TUN, _flow(TUN_FLOOD, ENTRY, (of.dl_vlan(vlan),), (*_enter_tunnel(segment), all_of_it))
+
+
+def relay(vlan: LocalVlan, parts: Iterable[int]) -> Iterator[Planned]:
+    """Let a flood begin anew for each part of its peers: in one go the switch would stop after some hundred copies."""
+    yield TUN, Group(GroupKey(AFRESH), (Bucket(0, (of.resubmit(TUN_FLOOD_PART),)),), of.HASHED)
+    ids = {number: group_id(vlan, number) for number in parts}
+    buckets = (Bucket(number, (of.set_reg0(part), of.to_group(AFRESH))) for number, part in ids.items())
+    yield TUN, group(group_id(vlan), tuple(buckets))
+    for part in ids.values():
+        yield TUN, _flow(TUN_FLOOD_PART, ENTRY, (of.reg0(part),), (of.to_group(part),))
 
 
 @lru_cache(maxsize=65536)
@@ -223,17 +254,14 @@ def group_id(vlan: LocalVlan, part: int = 0) -> int:
 def flood_parts(endpoints: tuple[TunnelEndpoint, ...]) -> dict[int, tuple[TunnelEndpoint, ...]]:
     """Share a segment's peers out among its groups, so that each stays where it is when others come and go.
 
-    A group is kept small enough to be read back: the reply to a dump is one OpenFlow message of 64 KiB for each group,
-    and ovs-vswitchd (3.1 to 3.7) ends itself when a group does not fit.
+    Small groups serve the read-back, too: the reply to a dump is one OpenFlow message of 64 KiB for each group, and
+    ovs-vswitchd (3.1 to 3.7) ends itself when a group does not fit (1,364 peers with IPv6 addresses do).
     """
     if len(endpoints) <= GROUP_PEERS:
         return {0: endpoints} if endpoints else {}
-    number = 2
-    while number < GROUP_PARTS and len(endpoints) / number > GROUP_PEERS * 0.6:
-        number *= 2
     parts: dict[int, list[TunnelEndpoint]] = {}
     for endpoint in endpoints:
-        parts.setdefault(crc32(endpoint.packed) % number, []).append(endpoint)
+        parts.setdefault(1 + crc32(endpoint.packed) % GROUP_PARTS, []).append(endpoint)
     return {part: tuple(parts[part]) for part in sorted(parts)}
 
 
@@ -275,6 +303,8 @@ def depends_on(item: Item) -> LocalVlan | None:
     """Return the VLAN of the segment whose remote claims may want *item*; None when local state alone decides."""
     if isinstance(item, Group):
         return _vlan(item.key.group_id & 0xFFF)
+    if item.table == TUN_FLOOD_PART:
+        return _vlan(int(item.key.match[0].partition("=")[2], 16) & 0xFFF)
     if item.table in (INT_DELIVER, TUN_UNICAST, TUN_NEIGHBORS, TUN_FLOOD):
         return _vlan_matched(item.key)
     return None
@@ -297,8 +327,13 @@ def station_of(item: Item) -> tuple[Field, ...] | None:
 
 
 def serves_flood(item: Item) -> bool:
-    """Is this the flow that sends a segment's floods to its group?"""
-    return isinstance(item, Flow) and item.table == TUN_FLOOD
+    """Is this a flow that sends a segment's floods to its groups, or the group that relays to the others?"""
+    return item.table in (TUN_FLOOD, TUN_FLOOD_PART) if isinstance(item, Flow) else item.relays
+
+
+def serves_relays(item: Item) -> bool:
+    """Is this the group that all relays have in common?"""
+    return isinstance(item, Group) and item.key.group_id == AFRESH
 
 
 def tunnels_to(item: Item) -> set[TunnelEndpoint]:

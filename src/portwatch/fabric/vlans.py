@@ -17,6 +17,8 @@ class LocalVlans:
         self._taken: dict[LocalVlan, Segment] = {}
         self._resting: set[LocalVlan] = set()
         self._last = 0
+        self.rests = 0
+        """Counts how often tags became free: whether it is worth while to ask again."""
 
     @property
     def free(self) -> int:
@@ -56,6 +58,7 @@ class LocalVlans:
         """The switch holds nothing more of the resting tags: free them. True when there were any."""
         resting = bool(self._resting)
         self._resting.clear()
+        self.rests += resting
         return resting
 
     def _is_free(self, vlan: LocalVlan) -> bool:

@@ -98,9 +98,9 @@ def _group_change(before: Group | None, after: Group) -> tuple[list[str], list[s
     old = {bucket.bucket_id: bucket for bucket in before.buckets} if before else {}
     kept = old.keys() & new.keys()
     group_id = after.key.group_id
-    if before is None or any(old[number] != new[number] for number in kept) or -1 in old:
+    if before is None or before.kind != after.kind or any(old[number] != new[number] for number in kept) or -1 in old:
         parts = list(_parts(after))
-        head = f"group add_or_mod group_id={group_id},type=all"
+        head = f"group add_or_mod group_id={group_id},{after.kind}"
         return [_line(head, parts[0]), *_inserts(group_id, parts[1:])], []
     grown = Group(after.key, tuple(bucket for bucket in after.buckets if bucket.bucket_id not in old))
     gone = [number for number in old if number not in new]

@@ -84,16 +84,28 @@ class Bucket:
         return f"bucket=bucket_id:{self.bucket_id},actions={','.join(self.actions)}"
 
 
+ALL: Final = "type=all"
+"""Every bucket gets a copy."""
+HASHED: Final = "type=select,selection_method=dp_hash"
+"""One bucket gets the packet, by a hash that the datapath makes: so the packet goes through it once more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A group of type `all`: every bucket gets a copy. Make it with `group()`, which orders the buckets."""
+    """A group. Make it with `group()`, which orders the buckets."""
 
     key: GroupKey
     buckets: tuple[Bucket, ...]
+    kind: str = ALL
+
+    @property
+    def relays(self) -> bool:
+        """Does it hand on to other groups?"""
+        return any(action.startswith("group:") for bucket in self.buckets for action in bucket.actions)
 
     def text(self) -> str:
         """Return the group as ovs-ofctl(8) reads it."""
-        return ",".join((f"group_id={self.key.group_id}", "type=all", *(bucket.text() for bucket in self.buckets)))
+        return ",".join((f"group_id={self.key.group_id}", self.kind, *(bucket.text() for bucket in self.buckets)))
 
 
 Item = Flow | Group
@@ -145,6 +157,10 @@ def learned_vlan(vlan: LocalVlan) -> Field:
     return Field(f"vlan_tci={vlan:#06x}/0x0fff")
 
 
+def reg0(number: int) -> Field:
+    return Field(f"reg0={number:#x}")
+
+
 def dl_dst(mac: Mac) -> Field:
     return Field(f"dl_dst={mac}")
 
@@ -191,6 +207,14 @@ def goto_table(table: int) -> Action:
 
 def to_group(group_id: int) -> Action:
     return Action(f"group:{group_id:d}")
+
+
+def set_reg0(number: int) -> Action:
+    return Action(f"set_field:{number:#x}->reg0")
+
+
+def resubmit(table: int) -> Action:
+    return Action(f"resubmit(,{table:d})")
 
 
 def set_vlan_vid(vlan: LocalVlan) -> Action:

@@ -208,6 +208,8 @@ def _kept(have: Item, want: Item | None) -> Item | None:
     if want is None:
         return have
     if isinstance(have, Group) and isinstance(want, Group):
+        if have.relays and not want.relays:
+            return have  # the groups that it hands on to stay, too: who is named here besides would get two copies
         named = {bucket.bucket_id for bucket in want.buckets}
         stay = tuple(bucket for bucket in have.buckets if bucket.bucket_id not in named)
         return Group(want.key, tuple(sorted((*want.buckets, *stay), key=lambda bucket: bucket.bucket_id)))

@@ -6,7 +6,7 @@ read is a ValueError that holds the line: the dialect has changed, and guessing 
 
 from collections.abc import Container, Iterator
 
-from portwatch.openflow.flow import Action, Bucket, Field, Flow, FlowKey, Group, GroupKey, in_printed_order
+from portwatch.openflow.flow import ALL, HASHED, Action, Bucket, Field, Flow, FlowKey, Group, GroupKey, in_printed_order
 
 DEFAULT_PRIORITY = 32768
 _OWN_WORDS = (
@@ -87,10 +87,12 @@ def _group(line: str) -> Group:
         number, *others = name.removeprefix("bucket_id:").rstrip(",").split(",")
         # What we put in no bucket (weights, watched ports) is kept among the actions, so that it equals none of ours.
         buckets.append(Bucket(int(number), (*map(Action, others), *map(Action, _split(actions)))))
-    if (kind := properties.get("type")) != "all":
+    kind = HASHED if head.partition(",")[2] == HASHED else ALL
+    if kind == ALL and (other := properties.get("type")) != "all":
         # Not of our making; a bucket that no group of ours has makes it differ from each of them.
-        buckets.append(Bucket(-1, (Action(f"type={kind}"),)))
-    return Group(GroupKey(int(properties["group_id"])), tuple(sorted(buckets, key=lambda bucket: bucket.bucket_id)))
+        buckets.append(Bucket(-1, (Action(f"type={other}"),)))
+    ordered = tuple(sorted(buckets, key=lambda bucket: bucket.bucket_id))
+    return Group(GroupKey(int(properties["group_id"])), ordered, kind)
 
 
 def _split(text: str) -> Iterator[str]:

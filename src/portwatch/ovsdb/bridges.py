@@ -1,11 +1,12 @@
-"""The bridges, the patch ports between them and the tunnel port, made once at the start by ovsdbapp's commands.
+"""The bridges, the patch ports between them and the tunnel ports, made by ovsdbapp's commands when they are missing.
 
 The only file that imports `ovsdbapp`; never in the hot path, for it waits for ovs-vswitchd. What exists is taken
 as it is: a bridge is never made anew, and its fail mode, protocols and datapath type are never changed (changing
 the fail mode flushes everybody's flows). When all is there, nothing is written and `next_cfg` stays.
 
-Without `local_ip`, or after a change of `type`, a tunnel port that we made earlier is left alone. No flow admits
-what comes out of it, its number is still good if the setting comes back, and `portwatch cleanup` removes it.
+A tunnel port that we made earlier and that is not wanted any more (no network of its type, no `local_ip`) is left
+alone. No flow admits what comes out of it, its number is still good if it is wanted again, and `portwatch cleanup`
+removes it.
 """
 
 import asyncio
@@ -46,7 +47,7 @@ _OURS_TO_SET: Final = frozenset({"remote_ip", "local_ip", "key", "dst_port", "pa
 
 @dataclass(frozen=True, slots=True)
 class Bridges:
-    """What shall be there. Without `local_ip` there is no tunnel port."""
+    """What shall be there: a tunnel port of `type`, and one of each of `types`. Without `local_ip` there is none."""
 
     integration: str = "br-int"
     tunnel: str = "br-tun"
@@ -54,6 +55,15 @@ class Bridges:
     local_ip: TunnelEndpoint | None = None
     type: NetworkType = VXLAN
     port: int | None = None
+    """Of the tunnel port of `type`; the others have their types' own."""
+    types: frozenset[NetworkType] = frozenset()
+
+    @property
+    def tunnel_types(self) -> tuple[NetworkType, ...]:
+        """The types of the tunnel ports, the main one first: what is wrong with another does not hide it."""
+        if self.local_ip is None:
+            return ()
+        return (self.type, *sorted(self.types - {self.type}))
 
 
 class BridgeConflict(OvsdbError):
@@ -119,6 +129,8 @@ def _arrange(idl: "_Idl", remote: str, wanted: Bridges) -> None:
         transaction.do_commit()
         if arrangement.changes:
             log.info("bridges arranged", remote=remote, changes=arrangement.changes)
+        if arrangement.conflicts:
+            raise arrangement.conflicts[0]
         stage = "the bridges are in the database, and ovs-vswitchd has not followed: is it running?"
         while api.switch.cur_cfg < api.switch.next_cfg:
             idlutils.wait_for_change(idl)
@@ -138,10 +150,15 @@ class _Arrangement(command.BaseCommand):
         super().__init__(api)
         self.wanted = wanted
         self.changes: list[str] = []
+        self.conflicts: list[BridgeConflict] = []
 
     def run_idl(self, txn: Any) -> None:
-        self.changes = []
-        for change, steps in _missing(self.api, self.wanted):
+        self.changes, self.conflicts = [], []
+        for missing in _missing(self.api, self.wanted):
+            if isinstance(missing, BridgeConflict):
+                self.conflicts.append(missing)
+                continue
+            change, steps = missing
             self.changes.append(change)
             for step in steps:
                 step.run_idl(txn)
@@ -150,13 +167,19 @@ class _Arrangement(command.BaseCommand):
 _Change = tuple[str, list[Any]]
 
 
-def _missing(api: "_Api", wanted: Bridges) -> Iterator[_Change]:
-    """What is to be done, in words and as ovsdbapp's commands; nothing when all is there."""
+def _missing(api: "_Api", wanted: Bridges) -> Iterator[_Change | BridgeConflict]:
+    """What is to be done, in words and as ovsdbapp's commands; nothing when all is there.
+
+    A tunnel port that cannot be as it is wanted holds up no other: its conflict is yielded in its place.
+    """
     yield from _missing_bridges(api, wanted)
     yield from _missing_patch(api, wanted.integration, PATCH_TO_TUNNEL, PATCH_TO_INTEGRATION)
     yield from _missing_patch(api, wanted.tunnel, PATCH_TO_INTEGRATION, PATCH_TO_TUNNEL)
-    if wanted.local_ip is not None:
-        yield from _missing_tunnel(api, wanted, wanted.local_ip)
+    for kind in wanted.tunnel_types:
+        try:
+            yield from _missing_tunnel(api, wanted, kind)
+        except BridgeConflict as conflict:
+            yield conflict
 
 
 def _missing_bridges(api: "_Api", wanted: Bridges) -> Iterator[_Change]:
@@ -180,9 +203,9 @@ def _missing_patch(api: "_Api", bridge: str, name: str, peer: str) -> Iterator[_
         raise BridgeConflict(name, f"exists and is no patch port of {bridge} with the peer {peer}")
 
 
-def _missing_tunnel(api: "_Api", wanted: Bridges, local_ip: TunnelEndpoint) -> Iterator[_Change]:
-    name = TUNNEL_PORTS[wanted.type]
-    kind, options = _tunnel(wanted, local_ip)
+def _missing_tunnel(api: "_Api", wanted: Bridges, network_type: NetworkType) -> Iterator[_Change]:
+    name = TUNNEL_PORTS[network_type]
+    kind, options = _tunnel(wanted, network_type)
     port = api.port(name)
     if port is None:
         yield f"tunnel port {name} made", api.our_port(wanted.tunnel, name, type=kind, options=options)
@@ -198,22 +221,21 @@ def _missing_tunnel(api: "_Api", wanted: Bridges, local_ip: TunnelEndpoint) -> I
         yield f"tunnel port {name} changed", [*remove, update]
 
 
-def _tunnel(wanted: Bridges, local_ip: TunnelEndpoint) -> tuple[str, dict[str, str]]:
+def _tunnel(wanted: Bridges, network_type: NetworkType) -> tuple[str, dict[str, str]]:
     """The type and the options of one port for all peers: flows say where a packet goes and with which key."""
-    options = {"remote_ip": "flow", "key": "flow", "local_ip": str(local_ip)}
-    if wanted.type == GRE and isinstance(local_ip, IPv6Address):
+    options = {"remote_ip": "flow", "key": "flow", "local_ip": str(wanted.local_ip)}
+    if network_type == GRE and isinstance(wanted.local_ip, IPv6Address):
         # To OVS that is another type, and carries whole Ethernet frames only when told so.
         return "ip6gre", options | {"packet_type": "legacy_l2"}
-    if wanted.type != GRE and wanted.port is not None:
+    if network_type != GRE and network_type == wanted.type and wanted.port is not None:
         options["dst_port"] = str(wanted.port)
-    return str(wanted.type), options
+    return str(network_type), options
 
 
 def _await_ports(api: "_Api", wanted: Bridges) -> None:
     """Wait until each of our ports has its number. Of a bridge that it cannot make, ovs-vswitchd says nothing."""
     names = [wanted.integration, wanted.tunnel, PATCH_TO_TUNNEL, PATCH_TO_INTEGRATION]
-    if wanted.local_ip is not None:
-        names.append(TUNNEL_PORTS[wanted.type])
+    names += [TUNNEL_PORTS[kind] for kind in wanted.tunnel_types]
     for name in names:
         try:
             while (port := api.port(name)) is not None and not port.numbered:
