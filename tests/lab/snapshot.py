@@ -16,6 +16,8 @@ BUFFER_BYTES = 1 << 28
 # first bytes of packets, MQTT 3.1.1 section 2.2
 CONNECT, RETAINED, SUBSCRIBE, PINGREQ, PINGRESP, DISCONNECT = 0x10, 0x31, 0x82, 0xC0, 0xD0, 0xE0
 CLEAN_SESSION = 2
+QOS_1 = 2
+ACKNOWLEDGEMENT = 4  # bytes of a CONNACK, and of a PUBACK
 
 
 def read(address: tuple[str, int], filters: Iterable[str]) -> dict[str, str]:
@@ -59,6 +61,20 @@ def _until_pong(broker: socket.socket) -> Iterator[tuple[str, str]]:
                 end = 2 + int.from_bytes(body[:2])
                 yield body[2:end].decode(), body[end:].decode(errors="replace")
     raise LabError("the broker closed the connection")
+
+
+def hello() -> bytes:
+    """Return a CONNECT of a client without a name."""
+    return _packet(CONNECT, _text("MQTT") + bytes([4, CLEAN_SESSION]) + bytes(2) + _text(""))
+
+
+def retained(topic: str, payload: bytes, number: int) -> bytes:
+    """Return a retained PUBLISH with QoS 1: what is sent with QoS 0 mosquitto drops for a slow reader."""
+    return _packet(RETAINED | QOS_1, _text(topic) + number.to_bytes(2) + payload)
+
+
+def goodbye() -> bytes:
+    return _packet(DISCONNECT)
 
 
 def _packet(first: int, body: bytes = b"") -> bytes:
