@@ -118,6 +118,33 @@ async def test_one_tunnel_port_leads_to_all_peers(
     assert int(*column(switch, "Interface", name, "ofport")) > 0
 
 
+async def test_each_tunnel_type_in_use_has_a_port_and_only_the_main_one_the_configured_number(switch: VSwitchd) -> None:
+    wanted = Bridges(local_ip=ADDRESS, port=4790, types=frozenset({VXLAN, GENEVE, GRE}))
+
+    await ensure(remote(switch), wanted)
+
+    names = ["pw-geneve", "pw-gre", "pw-vxlan"]
+    assert sorted(switch.vsctl("list-ports", "br-tun").split()) == ["patch-int", *names]
+    flow_based = 'key=flow, local_ip="192.0.2.11", remote_ip=flow}'
+    options = [column(switch, "Interface", name, "options") for name in names]
+    assert options == [["{" + flow_based], ["{" + flow_based], ['{dst_port="4790", ' + flow_based]]
+
+
+async def test_without_a_tunnel_address_no_type_has_a_tunnel_port(switch: VSwitchd) -> None:
+    await ensure(remote(switch), Bridges(types=frozenset({GENEVE})))
+
+    assert switch.vsctl("list-ports", "br-tun").split() == ["patch-int"]
+
+
+async def test_a_tunnel_port_that_cannot_be_as_wanted_holds_up_no_other(switch: VSwitchd) -> None:
+    switch.vsctl("add-br", "br-tun", "--", "add-port", "br-tun", "pw-geneve")
+
+    with pytest.raises(BridgeConflict, match="pw-geneve: exists and is no tunnel port that portwatch made"):
+        await ensure(remote(switch), Bridges(local_ip=ADDRESS, types=frozenset({GENEVE, GRE})))
+
+    assert {"pw-vxlan", "pw-gre", "patch-int"} <= set(switch.vsctl("list-ports", "br-tun").split())
+
+
 async def test_bridges_have_the_names_and_the_datapath_type_that_are_wanted(switch: VSwitchd) -> None:
     await ensure(remote(switch), Bridges(integration="br-a", tunnel="br-b", datapath_type="netdev"))
 
