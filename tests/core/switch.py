@@ -38,6 +38,7 @@ class Frame:
     tun_id: int = 0
     tun_src: str = ""
     tun_dst: str = ""
+    reg0: int = 0
 
     @property
     def tci(self) -> int:
@@ -141,6 +142,8 @@ class Switch:
                 case "group":
                     for bucket in self.groups[GroupKey(int(text))].buckets:
                         yield from self._run(bucket.actions, in_port, frame, hops - 1)
+                case _ if action.startswith("resubmit(,"):
+                    yield from self._table(int(action[len("resubmit(,") : -1]), in_port, frame, hops - 1)
                 case _ if action.startswith("learn("):
                     self._learn(action, in_port, frame)
                 case _ if action.startswith("hard_timeout="):
@@ -193,7 +196,7 @@ class Switch:
         if part.key not in self.groups:
             raise SwitchRefuses(f"OFPGMFC_UNKNOWN_GROUP: {text}")
         before = self.groups[part.key]
-        self.groups[part.key] = _sound(Group(part.key, (*before.buckets, *part.buckets)))
+        self.groups[part.key] = _sound(replace(before, buckets=(*before.buckets, *part.buckets)))
 
     def _remove_bucket(self, text: str) -> None:
         words = dict(word.partition("=")[::2] for word in text.split(","))
@@ -203,7 +206,7 @@ class Switch:
         before = self.groups[key]
         if number not in {bucket.bucket_id for bucket in before.buckets}:
             raise SwitchRefuses(f"OFPGMFC_UNKNOWN_BUCKET: {text}")
-        self.groups[key] = Group(key, tuple(b for b in before.buckets if b.bucket_id != number))
+        self.groups[key] = replace(before, buckets=tuple(b for b in before.buckets if b.bucket_id != number))
 
     def _delete_group(self, key: GroupKey) -> None:
         self.groups.pop(key, None)
@@ -219,7 +222,7 @@ def _sound(group: Group) -> Group:
     if any(not 0 <= number <= 0xFFFFFF00 for number in numbers):
         raise SwitchRefuses(f"OFPGMFC_BAD_BUCKET: {group.text()}")
     ordered: tuple[Bucket, ...] = tuple(sorted(group.buckets, key=lambda bucket: bucket.bucket_id))
-    return Group(group.key, ordered)
+    return replace(group, buckets=ordered)
 
 
 def _cookie(text: str) -> tuple[tuple[int, int], str]:
@@ -268,8 +271,8 @@ def _fits(field: Field, in_port: int, frame: Frame) -> bool:
             return bool(getattr(frame, name) == int(text))
         case "arp_spa" | "arp_tpa":
             return bool(getattr(frame, name) == text)
-        case "tun_id":
-            return frame.tun_id == int(text, 16)
+        case "tun_id" | "reg0":
+            return bool(getattr(frame, name) == int(text, 16))
         case "tun_src" | "tun_ipv6_src":
             return frame.tun_src == text
     raise SwitchRefuses(f"the switch knows no field {field!r}")
@@ -295,6 +298,8 @@ def _rewritten(action: Action, frame: Frame) -> Frame:
             return replace(frame, vlan=int(value) - PRESENT)
         case "tun_id":
             return replace(frame, tun_id=int(value, 16))
+        case "reg0":
+            return replace(frame, reg0=int(value, 16))
         case "tun_dst" | "tun_ipv6_dst":
             return replace(frame, tun_dst=value)
         case "eth_src":

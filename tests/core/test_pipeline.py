@@ -303,7 +303,7 @@ def test_a_segments_peers_are_shared_out_among_groups_that_can_be_read_back(numb
     assert sorted(peer for part in parts.values() for peer in part) == sorted(peers)
     assert all(part for part in parts.values())
     assert all(len(part) <= GROUP_PEERS for part in parts.values())
-    assert set(parts) <= set(range(GROUP_PARTS))
+    assert set(parts) <= set(range(GROUP_PARTS + 1))
 
 
 def test_a_peer_more_moves_no_other_from_its_group() -> None:
@@ -325,6 +325,7 @@ def test_a_flood_to_many_peers_goes_once_to_each_of_them() -> None:
                 switch.flows[item.key] = item
             elif isinstance(item, Group):
                 switch.groups[item.key] = item
+    assert max(len(each.buckets) for each in switch.groups.values()) <= GROUP_PEERS
 
     outputs = switch.receive(PATCH_TO_INTEGRATION, Frame(mac_of(P1), BROADCAST, vlan=1))
 
