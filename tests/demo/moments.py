@@ -66,6 +66,15 @@ class Moments:
         """Do all observers listen?"""
         return all(lines.all() for lines in (self._rows, *self._replies.values()))
 
+    def rows(self, since: float) -> list[RowChange]:
+        """Return the changes of the database since then, as far as they are known."""
+        return [change for change in row_changes(self._rows.all()) if change.time > since - RESOLUTION]
+
+    def flows(self, bridge: str, since: float) -> list[FlowChange]:
+        """Return the changes of a bridge's flows since then, as far as they are known."""
+        changes = flow_changes(bridge, self._flows[bridge].all())
+        return [change for change in changes if change.time > since - RESOLUTION]
+
     def changed(self, wanted: Callable[[RowChange], bool], since: float) -> float:
         """Return when the database first had such a change after *since*; wait for it."""
 

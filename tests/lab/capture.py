@@ -1,11 +1,13 @@
 """Frames seen on a device, as tcpdump prints them, one a line."""
 
+import re
 from collections.abc import Callable
 
 from tests.lab.namespaces import Namespace
 from tests.lab.processes import Children, Process
 from tests.lab.waiting import eventually
 
+STAMP = re.compile(r"\d+\.\d{6} ")
 LISTEN_SECONDS = 10.0
 FRAME_SECONDS = 5.0
 
@@ -21,9 +23,15 @@ class Capture:
         self._process.start()
 
     def lines(self) -> list[str]:
-        """Return what was seen up to now."""
-        # a frame that tcpdump cannot read is followed by its bytes, indented
-        return [line for line in self._process.output.all() if line[:1].isdigit()]
+        """Return what was seen up to now. What a tunnel carries stands in the line of the packet that carries it."""
+        frames: list[str] = []
+        for line in self._process.output.all():
+            if STAMP.match(line):
+                frames.append(line)
+            elif frames and not line[:1].isspace():
+                frames[-1] += f" {line}"
+            # else a frame that tcpdump cannot read, followed by its bytes, indented
+        return frames
 
     def wait_for(self, wanted: str | Callable[[str], bool], timeout: float = FRAME_SECONDS) -> str:
         """Return the first line that holds *wanted*, a text or a test; wait for it."""

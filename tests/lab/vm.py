@@ -38,7 +38,8 @@ class Nic:
         peer = f"name {theirs} mtu {MTU} netns {there.name}"
         self.vm.namespace.ip(f"link add {ours} mtu {MTU} type veth peer {peer}")
         self.vm.namespace.checksum_in_software(ours)
-        self.vm.namespace.ip(f"link set {ours} addrgenmode none up")
+        # A cable is no card: one that is not connected must not answer for the guest.
+        self.vm.namespace.ip(f"link set {ours} arp off addrgenmode none up")
         if self.runs_on is None:
             self.run_on(hypervisor, announce=False)
 
