@@ -7,15 +7,16 @@ answers for what is there (docs/contract.md, section 6).
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache
+from functools import lru_cache, partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 from zlib import crc32
 
 from portwatch.fabric import l2pop, neighbors, spoofing
 from portwatch.fabric.fabric import Base, Fabric, Flood, Key, LocalFlood, Neighbor, Peer, Unicast, Wire
-from portwatch.fabric.tables import COOKIE as COOKIE
 from portwatch.fabric.tables import (
+    ANNOUNCED,
+    ANNOUNCED_FOR,
     ENTRY,
     EXCEPTION,
     INT_CLASSIFY,
@@ -36,6 +37,7 @@ from portwatch.fabric.tables import (
     UNPINNED,
     programmed,
 )
+from portwatch.fabric.tables import COOKIE as COOKIE
 from portwatch.fabric.tables import GROUPS as GROUPS
 from portwatch.fabric.tables import LEARNED_COOKIE as LEARNED_COOKIE
 from portwatch.fabric.tables import LEARNT as LEARNT
@@ -139,9 +141,8 @@ def base(fabric: Fabric, policy: Policy) -> Iterator[Planned]:
 
     yield TUN, programmed(TUN_CLASSIFY, MISS, (), ())
     if (patch := fabric.ports.patch_to_integration) is not None and fabric.endpoint is not None:
-        learn = of.learn_tunnel_source(TUN_UNICAST, LEARNED, LEARNED_COOKIE, LEARNED_FOR, fabric.endpoint.version)
         yield TUN, programmed(TUN_CLASSIFY, ENTRY, (of.in_port(patch),), (of.goto_table(TUN_FROM_INTEGRATION),))
-        yield TUN, programmed(TUN_LEARN, ENTRY, (), (learn, of.output(patch)))
+        yield from learning(patch, fabric.endpoint)
     yield TUN, programmed(TUN_FROM_INTEGRATION, ENTRY, (of.UNICAST,), (of.goto_table(TUN_UNICAST),))
     yield TUN, programmed(TUN_FROM_INTEGRATION, ENTRY, (of.MULTICAST,), (of.goto_table(TUN_FLOOD),))
     to_neighbors = (of.goto_table(TUN_NEIGHBORS),)
@@ -154,6 +155,21 @@ def base(fabric: Fabric, policy: Policy) -> Iterator[Planned]:
         yield from ((TUN, flow) for flow in neighbors.advertisement())
     if policy.flood_unknown:
         yield TUN, programmed(TUN_UNICAST, MISS, (), (of.goto_table(TUN_FLOOD),))
+
+
+def learning(patch: OfPort, endpoint: TunnelEndpoint) -> Iterator[Planned]:
+    """What comes by tunnel tells where its source is, and goes on to the integration bridge.
+
+    What announces a station is learned twice, at first for a moment and above all else that was learned: the switch
+    counts the last packets of the old place up to half a second late, and learns from them again.
+    """
+    learn = partial(of.learn_tunnel_source, TUN_UNICAST, cookie=LEARNED_COOKIE, ip_version=endpoint.version)
+    lasting = learn(priority=LEARNED, hard_timeout=LEARNED_FOR)
+    announced = learn(priority=ANNOUNCED, hard_timeout=ANNOUNCED_FOR)
+    yield TUN, programmed(TUN_LEARN, ENTRY, (), (lasting, of.output(patch)))
+    advertisement = (of.ICMP6, of.NEIGHBOR_ADVERTISEMENT, of.MULTICAST)
+    for announcement in ((of.ARP, of.BROADCAST), (of.RARP,), advertisement):
+        yield TUN, programmed(TUN_LEARN, EXCEPTION, announcement, (announced, lasting, of.output(patch)))
 
 
 def admission(fabric: Fabric, policy: Policy, port_id: PortId) -> Iterator[Planned]:

@@ -39,6 +39,7 @@ TUN_ADVERTISE: Final = 24
 MISS: Final = 1
 UNPINNED: Final = 50
 LEARNED: Final = 100
+ANNOUNCED: Final = 110
 ENTRY: Final = 200
 EXCEPTION: Final = 300
 EXEMPTION: Final = 400
@@ -46,6 +47,8 @@ EXEMPTION: Final = 400
 
 LEARNED_FOR: Final = 300
 """Seconds, as Neutron and most bridges."""
+ANNOUNCED_FOR: Final = 2
+"""Seconds: the switch has counted every packet from before the announcement by then (at most 0.5 s late)."""
 
 
 def programmed(table: int, priority: int, match: tuple[Field, ...], actions: tuple[Action, ...]) -> Flow:
