@@ -53,7 +53,12 @@ class Agent:
         metrics: Metrics,
     ) -> None:
         self.config, self.identity, self.picture, self.metrics = config, identity, picture, metrics
-        policy = Policy(config.ports.arp_responder, config.ports.unknown_unicast == "flood")
+        policy = Policy(
+            arp_responder=config.ports.arp_responder,
+            flood_unknown=config.ports.unknown_unicast == "flood",
+            anti_spoofing=config.ports.anti_spoofing,
+            nd_responder=config.ports.nd_responder,
+        )
         self.reactor = Reactor(identity, policy, config.peers.grace)
         self.directory = Directory() if config.ports.details is Details.DIRECTORY else None
         self.exchange = Exchange(config, identity, self.reactor, broker, metrics, self._carry_out, self.directory)

@@ -155,6 +155,13 @@ def fixed_ip(text: str) -> IpAddress:
     return address
 
 
+def link_local(mac: Mac) -> IPv6Address:
+    """Return the address that a station makes itself of its MAC (modified EUI-64; RFC 4291, 2.5.1 and 2.5.6)."""
+    octets = bytes.fromhex(mac.replace(":", ""))
+    interface = bytes((octets[0] ^ 2, *octets[1:3], 0xFF, 0xFE, *octets[3:]))
+    return IPv6Address(b"\xfe\x80" + bytes(6) + interface)
+
+
 class Kind(StrEnum):
     """May the port's MAC be on many hosts at once? mobility.md."""
 
@@ -169,6 +176,11 @@ SHARED_OWNERS: Final = frozenset(
         "network:router_ha_interface",
     }
 )
+
+
+NETWORK_OWNERS: Final = "network:"
+"""How the owners begin that are the network's own: Neutron trusts them, and so do we."""
+ROUTER_OWNERS: Final = ("network:router", "network:ha_router")
 
 
 class State(StrEnum):
@@ -248,6 +260,16 @@ class Port:
         if self.network_id is None or (self.network_type.tunnelled and self.segmentation_id is None):
             return None
         return Segment(self.network_id, self.network_type, self.segmentation_id)
+
+    @property
+    def trusted(self) -> bool:
+        """It belongs to the network itself, and may send from any address."""
+        return self.device_owner.startswith(NETWORK_OWNERS)
+
+    @property
+    def routes(self) -> bool:
+        """It is a router's: to its neighbours a router, not a host (RFC 4861, 4.4)."""
+        return self.device_owner.startswith(ROUTER_OWNERS)
 
     @property
     def missing(self) -> tuple[str, ...]:

@@ -165,6 +165,7 @@ class Sidecar:
             local_ip=config.tunnel.local_ip,
             type=config.tunnel.type,
             port=config.tunnel.port,
+            ask_datapath=config.ports.nd_responder is None,
         )
         while True:
             self._look_at_bridges.clear()

@@ -247,7 +247,7 @@ def _entry(agent: Agent, segment: Segment, mac: Mac, view: SegmentView) -> View:
         "tunnel_ip": str(verdict.winner.tunnel_ip) if verdict.winner and verdict.winner.tunnel_ip else None,
         "rule": verdict.rule,
         "conflict": verdict.contested,
-        "reason": next((words for claim in claims if (words := _not_mixed_in(agent, claim))), None),
+        "reason": _not_mixed_in(agent, verdict.winner) if verdict.winner else None,
         "claims": [_claim(claim) for claim in claims],
     }
 

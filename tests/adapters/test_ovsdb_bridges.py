@@ -178,6 +178,30 @@ async def test_it_leaves_neither_threads_nor_descriptors_behind(switch: VSwitchd
     assert open_files() == files
 
 
+async def test_the_switch_says_what_the_datapath_can_when_it_is_asked(switch: VSwitchd) -> None:
+    await ensure(remote(switch), Bridges(datapath_type="netdev"))
+    assert column(switch, "Open_vSwitch", ".", "datapaths") == ["{}"]
+
+    await ensure(remote(switch), Bridges(datapath_type="netdev", ask_datapath=True))
+
+    (row,) = column(switch, "Open_vSwitch", ".", "datapaths:netdev")
+    assert column(switch, "Datapath", row, "capabilities:nd_ext") == ["true"]
+
+
+async def test_the_row_of_a_datapath_that_somebody_else_has_made_stays_theirs(switch: VSwitchd) -> None:
+    make = ("--id=@row", "create", "Datapath", "datapath_version=7", "external_ids:theirs=1")
+    switch.vsctl(*make, "--", "set", "Open_vSwitch", ".", "datapaths:system=@row")
+    wanted = Bridges(ask_datapath=True)
+    await ensure(remote(switch), wanted)
+    written = switch.database.file.read_bytes()
+
+    await ensure(remote(switch), wanted)
+
+    (row,) = column(switch, "Open_vSwitch", ".", "datapaths:system")
+    assert column(switch, "Datapath", row, "datapath_version", "external_ids:theirs") == ["7", "1"]
+    assert switch.database.file.read_bytes() == written
+
+
 # --- what is there already -----------------------------------------------------------------------------------
 
 

@@ -45,7 +45,9 @@ class Ovsdb:
     # --- changing ------------------------------------------------------------------------------------------------
 
     def add_bridge(self, name: str) -> UUID:
-        return self._make("Bridge", name, ports=frozenset(), fail_mode="secure", protocols=frozenset())
+        return self._make(
+            "Bridge", name, ports=frozenset(), datapath_type="netdev", fail_mode="secure", protocols=frozenset()
+        )
 
     def add(
         self,

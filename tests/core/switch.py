@@ -265,7 +265,7 @@ def _fits(field: Field, in_port: int, frame: Frame) -> bool:
         case "dl_dst":
             _, value, mask = _bits(field)
             return _mac(frame.dst) & mask == value & mask
-        case "arp" | "icmp6":
+        case "arp" | "rarp" | "icmp6":
             return frame.kind == name
         case "arp_op" | "icmp_type":
             return bool(getattr(frame, name) == int(text))

@@ -118,17 +118,19 @@ def test_floods_go_to_the_ports_here_and_once_to_each_host() -> None:
 def test_an_address_elsewhere_is_answered_here() -> None:
     fabric = a_fabric(P1, remote=[a_claim(P2)])
 
-    assert neighbor(fabric, "10.0.0.3") == NeighborEntry(BLUE, LocalVlan(1), P2.fixed_ips[0], mac_of(P2))  # type: ignore[arg-type]  # IPv4
+    assert neighbor(fabric, "10.0.0.3") == NeighborEntry(BLUE, LocalVlan(1), P2.fixed_ips[0], mac_of(P2))
 
 
 def test_an_address_here_is_left_to_its_port_to_answer() -> None:
     assert neighbor(a_fabric(P1), "10.0.0.2") is None
 
 
-def test_an_ipv6_address_is_not_answered() -> None:
+def test_an_ipv6_address_is_answered_like_any_other() -> None:
     fabric = a_fabric(P1, remote=[a_claim(a_port("p2", fixed_ips=(fixed_ip("fd00::2"),)))])
 
-    assert neighbor(fabric, "fd00::2") is None
+    entry = neighbor(fabric, "fd00::2")
+    assert entry is not None
+    assert entry.mac == P2.mac
 
 
 def test_an_address_pair_is_never_answered_for() -> None:

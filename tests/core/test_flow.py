@@ -1,6 +1,7 @@
 """Flows, groups and their text: what goes to the switch, letter by letter."""
 
-from ipaddress import IPv4Address
+import socket
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import pytest
 from hypothesis import given
@@ -29,6 +30,11 @@ FIELDS = (of.ARP, of.tun_id(Vni(7)), of.tun_src(V4), of.in_port(OfPort(5)), of.d
         (of.tun_src(V6), "tun_ipv6_src=2001:db8::12"),
         (of.arp_spa(IPv4Address("10.0.0.1")), "arp_spa=10.0.0.1"),
         (of.arp_tpa(IPv4Address("10.0.0.1")), "arp_tpa=10.0.0.1"),
+        (of.arp_sha(MAC), "arp_sha=fa:16:3e:00:00:01"),
+        (of.dl_src(MAC), "dl_src=fa:16:3e:00:00:01"),
+        (of.nd_target(IPv6Address("fd00::1")), "nd_target=fd00::1"),
+        (of.nd_sll(MAC), "nd_sll=fa:16:3e:00:00:01"),
+        (of.nd_tll(MAC), "nd_tll=fa:16:3e:00:00:01"),
     ],
 )
 def test_a_field_is_spelt_as_the_switch_prints_it(field: Field, text: str) -> None:
@@ -36,8 +42,48 @@ def test_a_field_is_spelt_as_the_switch_prints_it(field: Field, text: str) -> No
 
 
 @pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        (of.arp_from(IPv4Network("10.0.0.1")), "arp,arp_spa=10.0.0.1"),
+        (of.arp_from(IPv4Network("10.0.0.0/24")), "arp,arp_spa=10.0.0.0/24"),
+        (of.arp_from(IPv4Network("0.0.0.0/0")), "arp"),
+        (of.ip_from(IPv4Network("10.0.0.0/24")), "ip,nw_src=10.0.0.0/24"),
+        (of.ip_from(IPv4Network("0.0.0.0")), "ip,nw_src=0.0.0.0"),
+        (of.ip_from(IPv6Network("fd00::/64")), "ipv6,ipv6_src=fd00::/64"),
+        (of.ip_from(IPv6Network("::/0")), "ipv6"),
+        (of.icmp6_from(IPv6Address("::"), 133), "icmp6,ipv6_src=::,icmp_type=133"),
+        (of.nd_target_within(IPv6Network("fd00::/127")), "nd_target=fd00::/127"),
+        (of.nd_target_within(IPv6Network("::/0")), ""),
+    ],
+)
+def test_a_network_is_spelt_as_the_switch_prints_it(fields: tuple[Field, ...], text: str) -> None:
+    assert ",".join(fields) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("::", "::1", "::ffff", "::0.1.0.0", "::10.0.0.1", "::255.255.255.255"),
+        *("::ffff:0.0.0.0", "::ffff:10.0.0.1", "::1:0:0:0", "::fffe:a00:1", "1::", "1:0:1:1:1:1:1:1", "1:0:0:1::1"),
+    ],
+)
+def test_an_ipv6_address_is_spelt_as_inet_ntop_does(text: str) -> None:
+    """IPv4 within IPv6 has dots there, and not in Python: what is spelt otherwise would be sent for ever."""
+    assert socket.inet_ntop(socket.AF_INET6, IPv6Address(text).packed) == text
+    assert of.nd_target(IPv6Address(text)) == f"nd_target={text}"
+
+
+@given(st.ip_addresses(v=6))
+def test_every_ipv6_address_is(address: IPv6Address) -> None:
+    assert of.nd_target(address) == f"nd_target={socket.inet_ntop(socket.AF_INET6, address.packed)}"
+
+
+@pytest.mark.parametrize(
     ("actions", "text"),
     [
+        (of.note_who_answers(MAC, router=False), "set_field:0xfa163e000001->xreg0,set_field:0x60000000->reg2"),
+        (of.note_who_answers(MAC, router=True), "set_field:0xfa163e000001->xreg0,set_field:0xe0000000->reg2"),
+        ((of.resubmit(22),), "resubmit(,22)"),
         ((of.output(OfPort(5)),), "output:5"),
         ((of.goto_table(41),), "goto_table:41"),
         ((of.to_group(0x70770001),), "group:1886846977"),

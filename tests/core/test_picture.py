@@ -604,10 +604,11 @@ def test_the_switchs_own_ports_are_found_in_whatever_order_their_rows_come(rando
 def test_the_hosts_own_name_and_what_its_datapath_can_are_known() -> None:
     host = Host()
     uuid = host.ovsdb.uuid("Bridge", "br-int")
+    columns = {"external_ids": {"hostname": "hv1.example"}, "datapaths": {"netdev": uuid}}
 
     host.picture.apply(
         [
-            RowChange("Open_vSwitch", uuid, {"external_ids": {"hostname": "hv1.example"}}),
+            RowChange("Open_vSwitch", uuid, columns),
             RowChange("Datapath", uuid, {"capabilities": {"nd_ext": "true"}}),
         ],
         START,

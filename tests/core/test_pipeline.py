@@ -72,7 +72,7 @@ def texts(fabric: Fabric, *keys: object, policy: Policy | None = None) -> list[s
     return [
         f"{bridge} {item.text().removeprefix(f'cookie={COOKIE:#x},')}"
         for key in keys
-        for bridge, item in plan(fabric, policy or Policy(), key)  # type: ignore[arg-type]  # keys of all kinds
+        for bridge, item in plan(fabric, policy or Policy(anti_spoofing=False), key)  # type: ignore[arg-type]  # keys of all kinds
     ]
 
 

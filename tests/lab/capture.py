@@ -1,4 +1,4 @@
-"""Frames seen on a device, as tcpdump prints them, one a line."""
+"""Frames seen on a device, as tcpdump prints them, one a line; what a tunnel's carries is a line of its own."""
 
 import re
 from collections.abc import Callable

@@ -91,9 +91,13 @@ class Vm:
         name = f"eth{len(self.nics)}"
         nic = Nic(self, name, Port(port_id, mac, network, addresses, device_owner))
         card = f"link add {name} address {mac} mtu {MTU} type bridge {QUIET_BRIDGE}"
+        # A second member that is always there: without one, a change of cables would be a loss of carrier.
+        carrier = f"link add {name}-carrier mtu {MTU} type veth peer name {name}-void mtu {MTU}"
         lines = [f"address add {address} dev {name}" for address in addresses if configure]
         routes = [f"route add default via {gateway} dev {name}" for gateway in gateways]
-        self.namespace.ip(card, f"link set {name} up", *lines, *routes)
+        mute = [f"link set {name}-{end} arp off addrgenmode none up" for end in ("carrier", "void")]
+        member = f"link set {name}-carrier master {name}"
+        self.namespace.ip(card, carrier, *mute, member, f"link set {name} up", *lines, *routes)
         self.nics[name] = nic
         return nic
 

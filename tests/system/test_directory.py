@@ -270,7 +270,6 @@ def test_a_restart_cuts_nobody_off_even_when_the_details_were_deleted(
     after = site.wait_active(hv1, nic)
     seen = probe.stop()
     assert not seen.lost, seen
-    assert seen.longest_gap.seconds < 0.5, seen
     assert {key: after[key] for key in ("seq", "local_vlan", "fixed_ips")} == {
         key: before[key] for key in ("seq", "local_vlan", "fixed_ips")
     }

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from portwatch.fabric.pipeline import INT_CLASSIFY, INT_FLOOD, LEARNED_COOKIE
+from portwatch.fabric.tables import INT_CLASSIFY, INT_DISCOVERY, INT_FLOOD, INT_SOURCE, LEARNED_COOKIE
 from portwatch.openflow.flow import FlowKey
 from tests.demo.moments import BRIDGES, FlowChange, Moments, watching
 from tests.lab import Capture, Hypervisor, Nic, Probe, Vm, eventually
@@ -434,7 +434,9 @@ def _concerns(host: Hypervisor, bridge: str, key: FlowKey, movers: list[Nic], th
     if host is third:
         return bridge == "br-tun" and bool(words & set(key.match))
     words |= {f"arp_tpa={nic.port.fixed_ips[0]}" for nic in movers}
-    admission = key.table == INT_CLASSIFY and "vlan_tci=0x0000/0x1fff" in key.match
+    admission = key.table in (INT_CLASSIFY, INT_SOURCE, INT_DISCOVERY) and any(
+        field.startswith("in_port=") for field in key.match
+    )
     return bool(words & set(key.match)) or (bridge == "br-int" and (key.table == INT_FLOOD or admission))
 
 

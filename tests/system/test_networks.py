@@ -345,6 +345,9 @@ def test_a_network_of_thousands_of_hosts_floods_one_copy_to_each_of_them(number:
         _wait_for(site, hv1, staying)
         print(f"a restart: {time.monotonic() - began:.2f} s until all is known again")
         assert {bridge: site.held(hv1, bridge) for bridge in BRIDGES} == before
+        _, metrics = site.agents["hv1"].http_get("/metrics")
+        mods = [line for line in metrics.splitlines() if line.startswith("portwatch_flow_mods_total")]
+        assert [line.rpartition(" ")[2] for line in mods] == ["0.0"] * 4, "not even for a moment"
         assert _copies(site.lab, vm, nic.port, len(staying)) == {each.ip: 1 for each in staying}
 
 

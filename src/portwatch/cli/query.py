@@ -97,7 +97,10 @@ def _explained(entry: dict[str, Any]) -> str:
     if "rule" in entry:
         where = entry["host"] or "every host of the network"
         vni = f"{entry['network_type']} {entry['segmentation_id'] or '-'}"
-        lines.append(f"{entry['mac']} in {entry['network_id']} ({vni}) is delivered to {where}: {entry['rule']}")
+        station = f"{entry['mac']} in {entry['network_id']} ({vni})"
+        unreached = entry.get("reason")
+        delivered = f"is delivered to {where}: {entry['rule']}"
+        lines.append(f"{station} {f'is not reached from here: {unreached}' if unreached else delivered}")
     text = "".join(f"{printable(line)}\n" for line in lines)
     for heading, columns, rows in (
         ("claims", ("host", "port_id", "state", "status", "seq", "tunnel_ip"), entry["claims"]),

@@ -87,11 +87,13 @@ Touched = set[Key]
 
 @dataclass(frozen=True, slots=True)
 class SwitchPorts:
-    """The OpenFlow numbers of the ports between the bridges and of the tunnel ports; None while there is none."""
+    """The switch's own: the numbers of the ports between the bridges and of the tunnel ports; None: there is none."""
 
     patch_to_tunnel: OfPort | None = None
     patch_to_integration: OfPort | None = None
     tunnels: tuple[tuple[NetworkType, OfPort], ...] = ()
+    nd_extensions: bool = False
+    """Can the datapath make an advertisement of a solicitation? IPv6 neighbour discovery."""
 
     def tunnel(self, network_type: NetworkType) -> OfPort | None:
         return dict(self.tunnels).get(network_type)

@@ -4,7 +4,6 @@ The entries are l2population's: who is reached where, who gets the floods, which
 """
 
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 
 from portwatch.fabric.claims import Rule, answering
 from portwatch.fabric.fabric import Attachment, Fabric
@@ -38,8 +37,9 @@ class NeighborEntry:
 
     segment: Segment
     vlan: LocalVlan
-    address: IPv4Address
+    address: IpAddress
     mac: Mac
+    router: bool = False
 
 
 def fdb_entry(fabric: Fabric, segment: Segment, mac: Mac) -> FdbEntry | None:
@@ -68,7 +68,7 @@ def flood_group(fabric: Fabric, segment: Segment) -> FloodGroup | None:
 def neighbor_entry(fabric: Fabric, segment: Segment, address: IpAddress) -> NeighborEntry | None:
     """Return the answer for *address*; None when nobody elsewhere has it, or nobody may be pinned to it."""
     vlan, view = fabric.vlans.of.get(segment), fabric.segments.get(segment)
-    if vlan is None or view is None or not isinstance(address, IPv4Address) or not segment.network_type.tunnelled:
+    if vlan is None or view is None or not segment.network_type.tunnelled:
         return None
     holders = view.addresses.get(address, {}).values()
     if any(holder.port.kind is Kind.SHARED or holder.host == fabric.host for holder in holders):
@@ -80,7 +80,7 @@ def neighbor_entry(fabric: Fabric, segment: Segment, address: IpAddress) -> Neig
     claim = answering(holders, winners)
     if claim is None or claim.port.mac is None or claim.host == fabric.host or fabric.reached_at(claim) is None:
         return None
-    return NeighborEntry(segment, vlan, address, claim.port.mac)
+    return NeighborEntry(segment, vlan, address, claim.port.mac, claim.port.routes)
 
 
 def is_flooded(fabric: Fabric, segment: Segment, mac: Mac) -> bool:

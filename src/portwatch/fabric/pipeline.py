@@ -1,57 +1,52 @@
-"""Entries to flows: table numbers, priorities and cookies are named here and nowhere else.
+"""Entries to flows, one small function for each kind of entry; the numbers are those of `tables`.
 
-Two bridges. The integration bridge admits by port and delivers explicitly; the tunnel bridge keeps the table numbers
-that operators know from Neutron (docs/contract.md, section 6). One small function for each kind of entry.
+Two bridges. The integration bridge admits by port and delivers explicitly; the tunnel bridge sends to the peers and
+answers for what is there (docs/contract.md, section 6).
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache
-from ipaddress import IPv6Address, ip_address
+from functools import lru_cache, partial
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 from zlib import crc32
 
-from portwatch.fabric import l2pop
+from portwatch.fabric import l2pop, neighbors, spoofing
 from portwatch.fabric.fabric import Base, Fabric, Flood, Key, LocalFlood, Neighbor, Peer, Unicast, Wire
-from portwatch.model import GENEVE, GRE, VXLAN, LocalVlan, Mac, OfPort, PortId, Segment, TunnelEndpoint
+from portwatch.fabric.tables import (
+    ANNOUNCED,
+    ANNOUNCED_FOR,
+    ENTRY,
+    EXCEPTION,
+    INT_CLASSIFY,
+    INT_DELIVER,
+    INT_FLOOD,
+    INT_SOURCE,
+    LEARNED,
+    LEARNED_FOR,
+    MISS,
+    TUN_CLASSIFY,
+    TUN_FLOOD,
+    TUN_FLOOD_PART,
+    TUN_FROM_INTEGRATION,
+    TUN_FROM_TUNNEL,
+    TUN_LEARN,
+    TUN_NEIGHBORS,
+    TUN_UNICAST,
+    UNPINNED,
+    programmed,
+)
+from portwatch.fabric.tables import COOKIE as COOKIE
+from portwatch.fabric.tables import GROUPS as GROUPS
+from portwatch.fabric.tables import LEARNED_COOKIE as LEARNED_COOKIE
+from portwatch.fabric.tables import LEARNT as LEARNT
+from portwatch.fabric.tables import OWN as OWN
+from portwatch.model import IpAddress, LocalVlan, Mac, OfPort, Port, PortId, Segment, TunnelEndpoint
 from portwatch.openflow import flow as of
-from portwatch.openflow.bundle import Ownership, Purge
-from portwatch.openflow.flow import Action, Bucket, Field, Flow, FlowKey, Group, GroupKey, Item, flow, group
+from portwatch.openflow.bundle import Purge
+from portwatch.openflow.flow import Action, Bucket, Field, Flow, FlowKey, Group, GroupKey, Item, group
 
-# --- numbers -----------------------------------------------------------------------------------------------------
-
-COOKIE: Final = 0x7077_0000_0000_0001
-LEARNED_COOKIE: Final = 0x7077_0000_0000_0002
-OWN: Final = Ownership(0x7077_0000_0000_0000, 0xFFFF_0000_0000_0000)
-LEARNT: Final = Ownership(LEARNED_COOKIE, 0xFFFF_0000_0000_FFFF)
-"""What the switch learned for us; not a full mask, which is ten times slower (docs/dependencies.md, trap 14)."""
-GROUPS: Final = range(0x7077_0000, 0x7078_0000)
-
-# The integration bridge. Numbers that Neutron's agent does not use there, but for the first.
-INT_CLASSIFY: Final = 0
-INT_DELIVER: Final = 41
-INT_FLOOD: Final = 42
-
-# The tunnel bridge: Neutron's numbers.
-TUN_CLASSIFY: Final = 0
-TUN_FROM_INTEGRATION: Final = 2
-TUN_FROM_TUNNEL: Final = {GRE: 3, VXLAN: 4, GENEVE: 6}
-TUN_LEARN: Final = 10
-TUN_UNICAST: Final = 20
-TUN_NEIGHBORS: Final = 21
-TUN_FLOOD: Final = 22
-TUN_FLOOD_PART: Final = 23
-
-# A miss is 1 and not 0: in table 0 of a bridge that others made, 0 is theirs (Open vSwitch's own NORMAL flow).
-MISS: Final = 1
-UNPINNED: Final = 50
-LEARNED: Final = 100
-ENTRY: Final = 200
-EXCEPTION: Final = 300
-
-LEARNED_FOR: Final = 300
-"""Seconds, as Neutron and most bridges."""
 GROUP_PEERS: Final = 400
 """Peers in the one group of a segment. What a packet sets off must fit into 64 KiB of datapath actions, or the switch
 stops at that: after 780 copies (VXLAN over IPv4 on the userspace datapath, Open vSwitch 3.1), and says nothing."""
@@ -78,6 +73,21 @@ class Policy:
 
     arp_responder: bool = True
     flood_unknown: bool = True
+    anti_spoofing: bool = True
+    nd_responder: bool | None = None
+    """None: if the datapath can."""
+
+    def checks(self, port: Port) -> bool:
+        """Is it looked at what this port sends from?"""
+        return self.anti_spoofing and not port.trusted
+
+    def answers(self, fabric: Fabric, address: IpAddress) -> bool:
+        """Is a question for such an address answered here?"""
+        return self.arp_responder if isinstance(address, IPv4Address) else self.advertises(fabric)
+
+    def advertises(self, fabric: Fabric) -> bool:
+        """Are neighbour solicitations answered here?"""
+        return fabric.ports.nd_extensions if self.nd_responder is None else self.nd_responder
 
 
 Planned = tuple[Bridge, Item]
@@ -97,8 +107,8 @@ def _planned(fabric: Fabric, policy: Policy, key: Key) -> Iterator[Planned]:  # 
             elif not policy.flood_unknown and l2pop.is_flooded(fabric, segment, mac):
                 yield from unpinned(fabric, segment, mac)
         case Neighbor(segment, address):
-            if policy.arp_responder and (neighbor := l2pop.neighbor_entry(fabric, segment, address)):
-                yield from arp_responder(neighbor)
+            if policy.answers(fabric, address) and (neighbor := l2pop.neighbor_entry(fabric, segment, address)):
+                yield from ((TUN, flow) for flow in neighbors.responder(neighbor))
         case LocalFlood(segment):
             if members := l2pop.flood_group(fabric, segment):
                 yield from local_flood(fabric, members)
@@ -107,7 +117,7 @@ def _planned(fabric: Fabric, policy: Policy, key: Key) -> Iterator[Planned]:  # 
                 yield from flood(fabric, members)
         case Wire(port_id):
             if port_id in fabric.local:
-                yield from admission(fabric, port_id)
+                yield from admission(fabric, policy, port_id)
         case Peer():
             if key in fabric.peers:
                 yield from acceptance(fabric, key)
@@ -120,50 +130,73 @@ def _planned(fabric: Fabric, policy: Policy, key: Key) -> Iterator[Planned]:  # 
 
 def base(fabric: Fabric, policy: Policy) -> Iterator[Planned]:
     """Drop by default; the ways through the tables."""
-    yield INT, _flow(INT_CLASSIFY, MISS, (), ())
-    yield INT, _flow(INT_DELIVER, ENTRY, (of.MULTICAST,), (of.goto_table(INT_FLOOD),))
+    yield INT, programmed(INT_CLASSIFY, MISS, (), ())
+    yield INT, programmed(INT_DELIVER, ENTRY, (of.MULTICAST,), (of.goto_table(INT_FLOOD),))
     if policy.flood_unknown:
-        yield INT, _flow(INT_DELIVER, MISS, (), (of.goto_table(INT_FLOOD),))
+        yield INT, programmed(INT_DELIVER, MISS, (), (of.goto_table(INT_FLOOD),))
     if (patch := fabric.ports.patch_to_tunnel) is not None:
-        yield INT, _flow(INT_CLASSIFY, ENTRY, (of.in_port(patch),), (of.goto_table(INT_DELIVER),))
+        yield INT, programmed(INT_CLASSIFY, ENTRY, (of.in_port(patch),), (of.goto_table(INT_DELIVER),))
+    if policy.anti_spoofing:
+        yield from ((INT, flow) for flow in spoofing.common())
 
-    yield TUN, _flow(TUN_CLASSIFY, MISS, (), ())
+    yield TUN, programmed(TUN_CLASSIFY, MISS, (), ())
     if (patch := fabric.ports.patch_to_integration) is not None and fabric.endpoint is not None:
-        learn = of.learn_tunnel_source(TUN_UNICAST, LEARNED, LEARNED_COOKIE, LEARNED_FOR, fabric.endpoint.version)
-        yield TUN, _flow(TUN_CLASSIFY, ENTRY, (of.in_port(patch),), (of.goto_table(TUN_FROM_INTEGRATION),))
-        yield TUN, _flow(TUN_LEARN, ENTRY, (), (learn, of.output(patch)))
-    yield TUN, _flow(TUN_FROM_INTEGRATION, ENTRY, (of.UNICAST,), (of.goto_table(TUN_UNICAST),))
-    yield TUN, _flow(TUN_FROM_INTEGRATION, ENTRY, (of.MULTICAST,), (of.goto_table(TUN_FLOOD),))
+        yield TUN, programmed(TUN_CLASSIFY, ENTRY, (of.in_port(patch),), (of.goto_table(TUN_FROM_INTEGRATION),))
+        yield from learning(patch, fabric.endpoint)
+    yield TUN, programmed(TUN_FROM_INTEGRATION, ENTRY, (of.UNICAST,), (of.goto_table(TUN_UNICAST),))
+    yield TUN, programmed(TUN_FROM_INTEGRATION, ENTRY, (of.MULTICAST,), (of.goto_table(TUN_FLOOD),))
     to_neighbors = (of.goto_table(TUN_NEIGHBORS),)
     solicitation = (of.ICMP6, of.NEIGHBOR_SOLICITATION, of.MULTICAST)
-    yield TUN, _flow(TUN_FROM_INTEGRATION, EXCEPTION, (of.ARP, of.ARP_REQUEST, of.BROADCAST), to_neighbors)
-    yield TUN, _flow(TUN_FROM_INTEGRATION, EXCEPTION, solicitation, to_neighbors)
-    yield TUN, _flow(TUN_NEIGHBORS, MISS, (), (of.goto_table(TUN_FLOOD),))
+    yield TUN, programmed(TUN_FROM_INTEGRATION, EXCEPTION, (of.ARP, of.ARP_REQUEST, of.BROADCAST), to_neighbors)
+    yield TUN, programmed(TUN_FROM_INTEGRATION, EXCEPTION, solicitation, to_neighbors)
+    yield TUN, programmed(TUN_NEIGHBORS, MISS, (), (of.goto_table(TUN_FLOOD),))
+    yield TUN, neighbors.unanswered()
+    if policy.advertises(fabric):
+        yield from ((TUN, flow) for flow in neighbors.advertisement())
     if policy.flood_unknown:
-        yield TUN, _flow(TUN_UNICAST, MISS, (), (of.goto_table(TUN_FLOOD),))
+        yield TUN, programmed(TUN_UNICAST, MISS, (), (of.goto_table(TUN_FLOOD),))
 
 
-def admission(fabric: Fabric, port_id: PortId) -> Iterator[Planned]:
+def learning(patch: OfPort, endpoint: TunnelEndpoint) -> Iterator[Planned]:
+    """What comes by tunnel tells where its source is, and goes on to the integration bridge.
+
+    What announces a station is learned twice, at first for a moment and above all else that was learned: the switch
+    counts the last packets of the old place up to half a second late, and learns from them again.
+    """
+    learn = partial(of.learn_tunnel_source, TUN_UNICAST, cookie=LEARNED_COOKIE, ip_version=endpoint.version)
+    lasting = learn(priority=LEARNED, hard_timeout=LEARNED_FOR)
+    announced = learn(priority=ANNOUNCED, hard_timeout=ANNOUNCED_FOR)
+    yield TUN, programmed(TUN_LEARN, ENTRY, (), (lasting, of.output(patch)))
+    advertisement = (of.ICMP6, of.NEIGHBOR_ADVERTISEMENT, of.MULTICAST)
+    for announcement in ((of.ARP, of.BROADCAST), (of.RARP,), advertisement):
+        yield TUN, programmed(TUN_LEARN, EXCEPTION, announcement, (announced, lasting, of.output(patch)))
+
+
+def admission(fabric: Fabric, policy: Policy, port_id: PortId) -> Iterator[Planned]:
     """What a wired port sends is put into its segment's VLAN. It sends untagged: it can choose no VLAN itself."""
     attachment = fabric.local[port_id]
     segment = attachment.claim.port.segment
     vlan = fabric.vlans.of.get(segment) if segment else None
     if vlan is None or fabric.problem(port_id) is not None:
         return
-    actions = (of.PUSH_VLAN, of.set_vlan_vid(vlan), of.goto_table(INT_DELIVER))
-    yield INT, _flow(INT_CLASSIFY, ENTRY, (of.in_port(attachment.ofport), of.UNTAGGED), actions)
+    ofport, port = attachment.ofport, attachment.claim.port
+    checked = policy.checks(port)
+    actions = (of.PUSH_VLAN, of.set_vlan_vid(vlan), of.goto_table(INT_SOURCE if checked else INT_DELIVER))
+    yield INT, programmed(INT_CLASSIFY, ENTRY, (of.in_port(ofport), of.UNTAGGED), actions)
+    if checked:
+        yield from ((INT, flow) for flow in spoofing.checks(ofport, port))
 
 
 def unicast(fabric: Fabric, entry: l2pop.FdbEntry) -> Iterator[Planned]:
     """(VLAN, MAC) → the local port; or → the tunnel bridge, and there → the peer."""
     match = (of.dl_vlan(entry.vlan), of.dl_dst(entry.mac))
     if entry.ofport is not None:
-        yield INT, _flow(INT_DELIVER, ENTRY, match, (of.POP_VLAN, of.output(entry.ofport)))
+        yield INT, programmed(INT_DELIVER, ENTRY, match, (of.POP_VLAN, of.output(entry.ofport)))
     elif entry.endpoint is not None and (way := _way_out(fabric, entry.segment)) is not None:
         patch, tunnel = way
-        yield INT, _flow(INT_DELIVER, ENTRY, match, (of.output(patch),))
+        yield INT, programmed(INT_DELIVER, ENTRY, match, (of.output(patch),))
         encapsulate = (*_enter_tunnel(entry.segment), of.set_tun_dst(entry.endpoint), of.output(tunnel))
-        yield TUN, _flow(TUN_UNICAST, ENTRY, match, encapsulate)
+        yield TUN, programmed(TUN_UNICAST, ENTRY, match, encapsulate)
 
 
 def unpinned(fabric: Fabric, segment: Segment, mac: Mac) -> Iterator[Planned]:
@@ -171,9 +204,9 @@ def unpinned(fabric: Fabric, segment: Segment, mac: Mac) -> Iterator[Planned]:
     if (vlan := fabric.vlans.of.get(segment)) is None:
         return
     match = (of.dl_vlan(vlan), of.dl_dst(mac))
-    yield INT, _flow(INT_DELIVER, ENTRY, match, (of.goto_table(INT_FLOOD),))
+    yield INT, programmed(INT_DELIVER, ENTRY, match, (of.goto_table(INT_FLOOD),))
     if _way_out(fabric, segment) is not None:
-        yield TUN, _flow(TUN_UNICAST, UNPINNED, match, (of.goto_table(TUN_FLOOD),))
+        yield TUN, programmed(TUN_UNICAST, UNPINNED, match, (of.goto_table(TUN_FLOOD),))
 
 
 def local_flood(fabric: Fabric, members: l2pop.FloodGroup) -> Iterator[Planned]:
@@ -184,7 +217,7 @@ def local_flood(fabric: Fabric, members: l2pop.FloodGroup) -> Iterator[Planned]:
     way = _way_out(fabric, members.segment)
     tagged = (of.output(way[0]),) if way else ()
     untagged = tuple(of.output(ofport) for ofport in members.ofports)
-    yield INT, _flow(INT_FLOOD, ENTRY, (of.dl_vlan(members.vlan),), (*tagged, of.POP_VLAN, *untagged))
+    yield INT, programmed(INT_FLOOD, ENTRY, (of.dl_vlan(members.vlan),), (*tagged, of.POP_VLAN, *untagged))
 
 
 def flood(fabric: Fabric, members: l2pop.FloodGroup) -> Iterator[Planned]:
@@ -195,7 +228,7 @@ def flood(fabric: Fabric, members: l2pop.FloodGroup) -> Iterator[Planned]:
         return
     table = TUN_FROM_TUNNEL[segment.network_type]
     arrive = (of.PUSH_VLAN, of.set_vlan_vid(vlan), of.goto_table(TUN_LEARN))
-    yield TUN, _flow(table, ENTRY, (of.tun_id(segment.vni),), arrive)
+    yield TUN, programmed(table, ENTRY, (of.tun_id(segment.vni),), arrive)
     parts = flood_parts(members.endpoints)
     for number, part in parts.items():
         buckets = tuple(_bucket(bucket, endpoint, way[1]) for bucket, endpoint in bucket_ids(part).items())
@@ -204,7 +237,7 @@ def flood(fabric: Fabric, members: l2pop.FloodGroup) -> Iterator[Planned]:
         yield from relay(vlan, parts)
     if parts:
         all_of_it = of.to_group(group_id(vlan))
-        yield TUN, _flow(TUN_FLOOD, ENTRY, (of.dl_vlan(vlan),), (*_enter_tunnel(segment), all_of_it))
+        yield TUN, programmed(TUN_FLOOD, ENTRY, (of.dl_vlan(vlan),), (*_enter_tunnel(segment), all_of_it))
 
 
 def relay(vlan: LocalVlan, parts: Iterable[int]) -> Iterator[Planned]:
@@ -214,7 +247,7 @@ def relay(vlan: LocalVlan, parts: Iterable[int]) -> Iterator[Planned]:
     buckets = (Bucket(number, (of.set_reg0(part), of.to_group(AFRESH))) for number, part in ids.items())
     yield TUN, group(group_id(vlan), tuple(buckets))
     for part in ids.values():
-        yield TUN, _flow(TUN_FLOOD_PART, ENTRY, (of.reg0(part),), (of.to_group(part),))
+        yield TUN, programmed(TUN_FLOOD_PART, ENTRY, (of.reg0(part),), (of.to_group(part),))
 
 
 @lru_cache(maxsize=65536)
@@ -222,25 +255,11 @@ def _bucket(number: int, endpoint: TunnelEndpoint, tunnel: OfPort) -> Bucket:
     return Bucket(number, (of.set_tun_dst(endpoint), of.output(tunnel)))
 
 
-def arp_responder(entry: l2pop.NeighborEntry) -> Iterator[Planned]:
-    """Answer requests for a remote address (RFC 826), but for the gratuitous ones, which are announcements."""
-    asked = (of.ARP, of.ARP_REQUEST, of.dl_vlan(entry.vlan), of.arp_tpa(entry.address))
-    answer = (
-        *of.ARP_REPLY,
-        of.set_eth_src(entry.mac),
-        *of.set_arp_sender(entry.mac, entry.address),
-        of.IN_PORT,
-    )
-    yield TUN, _flow(TUN_NEIGHBORS, ENTRY, asked, answer)
-    announced = (*asked, of.arp_spa(entry.address))
-    yield TUN, _flow(TUN_NEIGHBORS, EXCEPTION, announced, (of.goto_table(TUN_FLOOD),))
-
-
 def acceptance(fabric: Fabric, peer: Peer) -> Iterator[Planned]:
     """Packets from a known peer's address are taken in; from anyone else they are dropped."""
     if (tunnel := fabric.ports.tunnel(peer.network_type)) is not None:
         match = (of.in_port(tunnel), of.tun_src(peer.endpoint))
-        yield TUN, _flow(TUN_CLASSIFY, ENTRY, match, (of.goto_table(TUN_FROM_TUNNEL[peer.network_type]),))
+        yield TUN, programmed(TUN_CLASSIFY, ENTRY, match, (of.goto_table(TUN_FROM_TUNNEL[peer.network_type]),))
 
 
 # --- numbers that follow from values -----------------------------------------------------------------------------
@@ -369,7 +388,3 @@ def _way_out(fabric: Fabric, segment: Segment) -> tuple[OfPort, OfPort] | None:
 def _enter_tunnel(segment: Segment) -> tuple[Action, ...]:
     assert segment.vni is not None, "only tunnelled segments have a way out"
     return of.POP_VLAN, of.set_tun_id(segment.vni)
-
-
-def _flow(table: int, priority: int, match: tuple[Field, ...], actions: tuple[Action, ...]) -> Flow:
-    return flow(COOKIE, table, priority, match, actions)

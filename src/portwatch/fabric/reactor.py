@@ -26,6 +26,7 @@ from portwatch.events import (
 from portwatch.fabric.announcer import Announcer, Identity
 from portwatch.fabric.fabric import Base, Fabric, Flood, Key, LocalFlood, SwitchPorts, Touched, Unicast, Wire
 from portwatch.fabric.inheritance import Inheritance
+from portwatch.fabric.neighbors import is_optional
 from portwatch.fabric.pipeline import OWN, Bridge, Policy, farewell, is_ours, plan
 from portwatch.fabric.sequences import Sequences
 from portwatch.fabric.snapshots import Snapshots
@@ -74,7 +75,9 @@ class Reactor:
         self._endpoints: dict[HostName, TunnelEndpoint] = {}
         self._inheritance = Inheritance(self.fabric, self.snapshots, self._endpoints)
         self._sequences = Sequences(self.fabric)
-        self.ledgers = {bridge: Ledger(OWN, farewell, partial(self._inheritance.spare, bridge)) for bridge in Bridge}
+        self.ledgers = {
+            bridge: Ledger(OWN, farewell, partial(self._inheritance.spare, bridge), is_optional) for bridge in Bridge
+        }
         self.generation = 0
         """Counts the inputs that changed what is wanted."""
         self.events: list[PortEvent] = []
@@ -482,5 +485,5 @@ class Reactor:
 
 
 def _wiring(plug: Plug) -> tuple[object, ...]:
-    """Return what a port's own flows hang on: while it stays, an ACTIVE port stays ACTIVE through other changes."""
+    """Return what wires a port: while it stays, an ACTIVE port stays ACTIVE through other changes, of addresses too."""
     return plug.ofport, plug.port.segment, plug.port.mac, plug.port.admin_up, plug.port.fault

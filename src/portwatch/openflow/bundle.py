@@ -16,7 +16,7 @@ BUCKETS_A_MESSAGE: Final = 400
 
 @dataclass(frozen=True, slots=True)
 class Mod:
-    """One line of a bundle: what is done (`add` or `delete`), to which item."""
+    """One line of a bundle: what is done (`add`, `delete`, or `purge`), to which item or for its sake."""
 
     op: str
     key: ItemKey
@@ -36,7 +36,11 @@ class Ownership:
 
 @dataclass(frozen=True, slots=True)
 class Purge:
-    """Delete, with a flow that leaves, whatever of *own* flows *match* still finds in *table* (learned entries)."""
+    """Delete, with a flow that leaves, whatever of *own* flows *match* still finds in *table* (learned entries).
+
+    The switch may learn it once more, from packets that it counts later; so it is worth a second time
+    (`Bundle.purges`).
+    """
 
     own: Ownership
     table: int
@@ -54,6 +58,11 @@ class Bundle:
 
     def __len__(self) -> int:
         return len(self.mods)
+
+    @property
+    def purges(self) -> tuple[Mod, ...]:
+        """What deletes entries that the switch has learned by itself."""
+        return tuple(mod for mod in self.mods if mod.op == "purge")
 
     def text(self) -> str:
         """Return the bundle as `ovs-ofctl bundle` reads it, a line for each modification."""
@@ -88,7 +97,7 @@ def diff(
             deletes.append(Mod("delete", key, f"flow delete_strict {own.text},{match_text(key)}"))
             for purge in (farewell or {}).get(key, ()):
                 fields = ",".join((purge.own.text, f"table={purge.table}", *purge.match))
-                deletes.append(Mod("delete", key, f"flow delete {fields}"))
+                deletes.append(Mod("purge", key, f"flow delete {fields}"))
     return Bundle((*first, *adds, *deletes, *last))
 
 

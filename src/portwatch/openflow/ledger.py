@@ -32,8 +32,12 @@ class Ledger:
         own: Ownership,
         farewell: Callable[[Flow], tuple[Purge, ...]] = lambda flow: (),
         spare: Callable[[Item], bool] = lambda item: False,
+        optional: Callable[[Item], bool] = lambda item: False,
     ) -> None:
-        """*farewell* says what is purged with a flow that goes; *spare* which unwanted items must not go yet."""
+        """*farewell* says what is purged with a flow that goes; *spare* which unwanted items must not go yet.
+
+        *optional* items are those that the switch may be unable to take: they share no bundle with others.
+        """
         self.own = own
         self.wanted: dict[ItemKey, Item] = {}
         self.installed: dict[ItemKey, Item] = {}
@@ -42,6 +46,7 @@ class Ledger:
         """Do we know what the switch holds? Not before the first `read_back`, and not when it was `lost`."""
         self._farewell = farewell
         self._spare = spare
+        self._optional = optional
         self._wants: dict[ItemKey, dict[Hashable, Item]] = {}
         """Who wants what of a key. Two may, for a moment: the later one counts, and what it leaves is the other's."""
         self._by_owner: dict[Hashable, tuple[ItemKey, ...]] = {}
@@ -101,11 +106,15 @@ class Ledger:
         self.known = False
 
     def take(self) -> Bundle:
-        """Return what is owed as one bundle, and hold it as being in flight until `committed` or `failed`."""
+        """Return what is owed as one bundle, and hold it as being in flight until `committed` or `failed`.
+
+        Optional items come last, when nothing else is owed.
+        """
         assert not self._in_flight, "one bundle a bridge at a time"
         before: dict[ItemKey, Item] = {}
         after: dict[ItemKey, Item] = {}
-        for key in self._owed:
+        taken = {key for key in self._owed if not self._is_optional(key)} or self._owed
+        for key in taken:
             have, want = self.installed.get(key), self.wanted.get(key)
             if key in self.refused and self.refused[key][0] == want:
                 continue
@@ -120,7 +129,7 @@ class Ledger:
                 after[key] = want
             if have != want:
                 self._in_flight[key] = want
-        self._owed.clear()
+        self._owed = self._owed - taken
         leaving = {key: self._farewell(item) for key, item in before.items() if isinstance(item, Flow)}
         purges: Mapping[FlowKey, tuple[Purge, ...]] = {key: gone for key, gone in leaving.items() if gone}  # type: ignore[misc]
         return diff(before, after, self.own, purges)
@@ -180,6 +189,10 @@ class Ledger:
             for key in self._spared
             if (have := self.installed.get(key)) is not None and have != self.wanted.get(key)
         ]
+
+    def _is_optional(self, key: ItemKey) -> bool:
+        item = self.wanted.get(key) or self.installed.get(key)
+        return item is not None and self._optional(item)
 
     def read_back(self, items: Iterable[Item]) -> Drift:
         """Take *items* as what the switch holds of ours; what differs from the wanted is owed."""

@@ -1,5 +1,7 @@
 """The bridges, the patch ports between them and the tunnel ports, made by ovsdbapp's commands when they are missing.
 
+Also a row for their datapath, if nobody has made one: in it ovs-vswitchd says what the datapath can.
+
 The only file that imports `ovsdbapp`; never in the hot path, for it waits for ovs-vswitchd. What exists is taken
 as it is: a bridge is never made anew, and its fail mode, protocols and datapath type are never changed (changing
 the fail mode flushes everybody's flows). When all is there, nothing is written and `next_cfg` stays.
@@ -37,7 +39,8 @@ OWNER_KEY: Final = "portwatch-owner"
 """On the Port rows that we made: what `portwatch cleanup` may remove."""
 
 _COLUMNS: Final = {
-    "Open_vSwitch": ("bridges", "next_cfg", "cur_cfg"),
+    "Open_vSwitch": ("bridges", "datapaths", "next_cfg", "cur_cfg"),
+    "Datapath": ("datapath_version",),
     "Bridge": ("name", "ports", "datapath_type", "fail_mode"),
     "Port": ("name", "interfaces", "external_ids"),
     "Interface": ("name", "type", "options", "ofport", "error"),
@@ -57,6 +60,8 @@ class Bridges:
     port: int | None = None
     """Of the tunnel port of `type`; the others have their types' own."""
     types: frozenset[NetworkType] = frozenset()
+    ask_datapath: bool = False
+    """Shall ovs-vswitchd say what the datapath can? It does so in a Datapath row, which it does not make itself."""
 
     @property
     def tunnel_types(self) -> tuple[NetworkType, ...]:
@@ -164,6 +169,18 @@ class _Arrangement(command.BaseCommand):
                 step.run_idl(txn)
 
 
+class _AddDatapath(command.BaseCommand):
+    """Make the row of a datapath type, as ovn-controller does."""
+
+    def __init__(self, api: "_Api", datapath_type: str) -> None:
+        super().__init__(api)
+        self.datapath_type = datapath_type
+
+    def run_idl(self, txn: Any) -> None:
+        row = txn.insert(self.api.tables["Datapath"])
+        self.api.switch.setkey("datapaths", self.datapath_type, row.uuid)
+
+
 _Change = tuple[str, list[Any]]
 
 
@@ -180,6 +197,9 @@ def _missing(api: "_Api", wanted: Bridges) -> Iterator[_Change | BridgeConflict]
             yield from _missing_tunnel(api, wanted, kind)
         except BridgeConflict as conflict:
             yield conflict
+    datapath_type = api.datapath_type(wanted.tunnel) or wanted.datapath_type
+    if wanted.ask_datapath and datapath_type not in api.switch.datapaths:
+        yield f"row for the datapath {datapath_type} made", [_AddDatapath(api, datapath_type)]
 
 
 def _missing_bridges(api: "_Api", wanted: Bridges) -> Iterator[_Change]:

@@ -47,10 +47,12 @@ class Picture:
         self.unfit: dict[UUID, Unfit] = {}
         self.switch_ports = SwitchPorts()
         self.hostname: str | None = None
-        self.capabilities: Mapping[str, str] = {}
         self._interfaces: dict[UUID, InterfaceRow] = {}
         self._ports: dict[UUID, PortRow] = {}
         self._bridges: dict[UUID, BridgeRow] = {}
+        self._datapaths: dict[UUID, Mapping[str, str]] = {}
+        self._datapath_of: Mapping[str, UUID] = {}
+        """Datapath type → its row."""
         self._port_of: dict[UUID, UUID] = {}
         self._bridge_of: dict[UUID, UUID] = {}
         self._claimed: dict[UUID, PortId] = {}
@@ -60,6 +62,13 @@ class Picture:
         self._own: set[UUID] = set()
         self._unset: dict[UUID, float] = {}
         """Interfaces of wired ports whose ofport is unset, since when."""
+
+    @property
+    def capabilities(self) -> Mapping[str, str]:
+        """What the datapath beneath our bridges can, as ovs-vswitchd says it; empty while it has not."""
+        bridge = self.bridge(self.tunnel)
+        uuid = self._datapath_of.get(bridge.datapath_type) if bridge else None
+        return self._datapaths.get(uuid, {}) if uuid else {}
 
     def bridge(self, name: str) -> BridgeRow | None:
         """Return the row of a bridge."""
@@ -78,11 +87,12 @@ class Picture:
     def apply(self, rows: Iterable[RowChange], clock: float, *, whole: bool = False) -> PictureChange:
         """Take in changed rows; with *whole*, they are all there are."""
         affected: set[UUID] = set()
-        switch = whole
+        switch = look = whole
         if whole:
             affected |= self._interfaces.keys()
             for table in (self._interfaces, self._ports, self._bridges, self._port_of, self._bridge_of):
                 table.clear()
+            self._datapaths.clear()
         for row in rows:
             match row.table:
                 case "Interface":
@@ -96,12 +106,15 @@ class Picture:
                     switch |= before is None or row.columns is None or _differ(before, self._bridges[row.uuid])
                 case "Open_vSwitch" if row.columns is not None:
                     self.hostname = row.columns["external_ids"].get("hostname")  # type: ignore[attr-defined]
-                case "Datapath" if row.columns is not None:
-                    self.capabilities = row.columns["capabilities"]  # type: ignore[assignment]
+                    self._datapath_of = row.columns["datapaths"]  # type: ignore[assignment]
+                    look = True
+                case "Datapath":
+                    self._take_datapath(row)
+                    look = True
         change = PictureChange()
         for uuid in affected:
             self._read(uuid, clock, change)
-        if switch or any(uuid in self._own or self._is_own(uuid) for uuid in affected):
+        if switch or look or any(uuid in self._own or self._is_own(uuid) for uuid in affected):
             ports = self._own_ports()
             switch |= ports != self.switch_ports
             self.switch_ports = ports
@@ -121,6 +134,12 @@ class Picture:
         return min(self._unset.values()) + OFPORT_PATIENCE if self._unset else None
 
     # --- within --------------------------------------------------------------------------------------------------
+
+    def _take_datapath(self, row: RowChange) -> None:
+        if row.columns is None:
+            self._datapaths.pop(row.uuid, None)
+        else:
+            self._datapaths[row.uuid] = row.columns["capabilities"]  # type: ignore[assignment]
 
     def _take_interface(self, row: RowChange) -> None:
         if row.columns is None:
@@ -222,6 +241,7 @@ class Picture:
             numbers.get((self.integration, PATCH_TO_TUNNEL)),
             numbers.get((self.tunnel, PATCH_TO_INTEGRATION)),
             tuple((kind, number) for kind, number in tunnels if number is not None),
+            self.capabilities.get("nd_ext") == "true",
         )
 
 

@@ -30,7 +30,7 @@ from portwatch.model import (
 
 TABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "Open_vSwitch": ("bridges", "external_ids", "datapaths"),
-    "Bridge": ("name", "ports", "fail_mode", "protocols"),
+    "Bridge": ("name", "ports", "datapath_type", "fail_mode", "protocols"),
     "Port": ("name", "interfaces", "tag", "external_ids"),
     "Interface": ("name", "type", "ofport", "external_ids"),
     "Datapath": ("capabilities",),
@@ -43,6 +43,8 @@ INSTALLED_KEY: Final = "portwatch-installed"
 
 IDENTITY_KEYS: Final = frozenset({"iface-id", "attached-mac", "iface-status"})
 """What libvirt and os-vif write by themselves: all that is read of an Interface when the bus tells the rest."""
+SYSTEM: Final = "system"
+"""The datapath type that an empty one means."""
 
 OWNER_MAX: Final = 255
 REASON_MAX: Final = 1000
@@ -95,13 +97,15 @@ class BridgeRow:
     uuid: UUID
     name: str
     ports: frozenset[UUID]
+    datapath_type: str
     fail_mode: str | None
     protocols: frozenset[str]
 
     @classmethod
     def of(cls, uuid: UUID, columns: Columns) -> Self:
         ports, protocols = frozenset(columns["ports"]), frozenset(columns["protocols"])
-        return cls(uuid, columns["name"], ports, columns["fail_mode"], protocols)
+        datapath_type = columns["datapath_type"] or SYSTEM
+        return cls(uuid, columns["name"], ports, datapath_type, columns["fail_mode"], protocols)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ audit finds what it does not tell.
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import AsyncIterator, Container, Iterable
 from time import perf_counter
 from typing import Final, NoReturn, Protocol
@@ -31,6 +32,9 @@ SUSPECT_EVERY: Final = 1.0
 """Seconds between read-backs that the monitor asks for, at least."""
 ECHO: Final = 0.1
 """Seconds after a commit in which the monitor may still be telling of it; no more changes than it made, though."""
+PURGE_AGAIN: Final = 1.0
+"""Seconds after which learned entries are purged once more: the switch counts packets up to 0.5 s late, and learns from
+them what has just been purged."""
 REFUSED_AGAIN: Final = 300.0
 """Seconds after which the switch is offered again what it has refused."""
 SLICE: Final = 500
@@ -98,6 +102,8 @@ class Programmer:
         self._echoes = 0
         self._read_at = self._committed_at = self._refused_at = -1000.0
         self._held: tuple[str, str] | None = None
+        self._purges: deque[tuple[float, tuple[Mod, ...]]] = deque()
+        """What to purge again, and when: the earliest first."""
 
     def kick(self) -> None:
         """There may be something to do."""
@@ -144,8 +150,11 @@ class Programmer:
                 if following.done():
                     following.result()
                 work = asyncio.ensure_future(self._work.wait())
-                await asyncio.wait({following, work}, timeout=self._until_audit(), return_when=asyncio.FIRST_COMPLETED)
+                timeout = min(self._until_audit(), self._until_purge())
+                await asyncio.wait({following, work}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
                 work.cancel()
+                if self._until_purge() <= 0:
+                    await self._purge_again()
                 if self._until_audit() <= 0 and not self._ledger.owes:
                     await self._audit()
         finally:
@@ -167,6 +176,18 @@ class Programmer:
     def _until_audit(self) -> float:
         since = perf_counter() - self._read_at
         return max(0.0, (SUSPECT_EVERY if self._suspect else AUDIT_EVERY) - since)
+
+    def _until_purge(self) -> float:
+        return max(0.0, self._purges[0][0] - perf_counter()) if self._purges else AUDIT_EVERY
+
+    async def _purge_again(self) -> None:
+        """Delete what the switch has learned again from packets before the first time."""
+        _, purges = self._purges.popleft()
+        try:
+            await self._ofctl.commit(self.bridge, Bundle(purges).text())
+        except (BundleRejected, BundleInvalid, OutcomeUnknown) as error:
+            # It was taken the first time, and what it is about ends by itself (LEARNED_FOR).
+            log.warning("learned entries could not be purged again", bridge=self.bridge, error=error.detail)
 
     async def _audit(self) -> None:
         """Read back, and owe what is not as we left it."""
@@ -252,6 +273,8 @@ class Programmer:
             seconds = perf_counter() - started
             self._unknown = 0
             self._ledger.committed()
+            if purges := bundle.purges:
+                self._purges.append((perf_counter() + PURGE_AGAIN, purges))
             self._count("committed")
             self._metrics.bundle_seconds.labels(self.bridge).observe(seconds)
             for op in ("add", "delete"):
