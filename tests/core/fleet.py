@@ -514,7 +514,8 @@ class Fleet:
                 assert switch.flows[STRANGERS_FLOW.key] == STRANGERS_FLOW
                 assert switch.groups[STRANGERS_GROUP.key] == STRANGERS_GROUP
                 if bridge in host.programmed and ledger.known:
-                    held = {item.key: item for item in switch.items() if _is_programmed(item)}
+                    items: list[Item] = [*switch.flows.values(), *switch.groups.values()]
+                    held = {item.key: item for item in items if _is_programmed(item)}
                     assert held == ledger.installed, f"{where}: the switch holds something else than we think"
                     assert ledger.spared or held == whole, f"{where}: the switch holds something else than wanted"
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import permutations
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -205,9 +206,9 @@ def rivals(draw: st.DrawFn, kinds: tuple[Kind, ...] = tuple(Kind)) -> list[Claim
 
 
 @given(rivals(), st.randoms(use_true_random=False))
-def test_p1_the_same_claims_have_the_same_winner_in_whatever_order(claims: list[Claim], random: object) -> None:
+def test_p1_the_same_claims_have_the_same_winner_in_whatever_order(claims: list[Claim], random: Random) -> None:
     shuffled = list(claims)
-    random.shuffle(shuffled)  # type: ignore[attr-defined]  # hypothesis' Random
+    random.shuffle(shuffled)
 
     for here in (HERE, HostName("hv1")):
         assert winner(shuffled, here) == winner(claims, here)

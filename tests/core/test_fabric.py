@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from random import Random
 
 import pytest
 from hypothesis import given, settings
@@ -665,10 +666,10 @@ def test_what_is_planned_for_the_touched_entries_alone_is_what_a_full_recompute_
 
 
 @given(st.lists(_remote, max_size=12), st.randoms(use_true_random=False))
-def test_p2_the_order_in_which_claims_come_does_not_matter(claims: list[Claim], random: object) -> None:
+def test_p2_the_order_in_which_claims_come_does_not_matter(claims: list[Claim], random: Random) -> None:
     claims = list({key_of(claim): claim for claim in claims}.values())
     shuffled = claims * 2
-    random.shuffle(shuffled)  # type: ignore[attr-defined]  # hypothesis' Random
+    random.shuffle(shuffled)
     here = (a_port("p1", segmentation_id=Vni(7)), a_port("p2", "red", segmentation_id=Vni(8)))
 
     one, other = a_fabric(*here, remote=claims), a_fabric(*here, remote=shuffled)

@@ -111,6 +111,32 @@ def test_a_port_that_is_put_on_the_integration_bridge_is_plugged_in_and_one_that
     assert host.look().plugs == {P1: None}
 
 
+@given(st.randoms(use_true_random=False))
+def test_an_interface_that_passes_from_one_port_row_to_another_takes_its_port_along(random: Random) -> None:
+    host = Host()
+    host.ovsdb.add("tap1", ids_of(), ofport=5, tag=7, row=remembered())
+    host.ovsdb.add("bond", ofport=6)
+    host.look()
+    interface = host.ovsdb.uuid("Interface", "tap1")
+
+    host.ovsdb.set("Port", "tap1", interfaces=frozenset())
+    host.ovsdb.set("Port", "bond", interfaces=frozenset({interface}))
+    rows = host.ovsdb.take()
+    random.shuffle(rows)
+    host.picture.apply(rows, START)
+
+    assert host.picture.port_row(P1) == host.ovsdb.uuid("Port", "bond")
+    assert (host.plug().ofport, host.plug().vlan) == (5, None)
+
+
+def test_an_interface_that_no_port_row_holds_any_more_is_no_port() -> None:
+    host = a_host(tap1="p1")
+
+    host.ovsdb.set("Port", "tap1", interfaces=frozenset())
+
+    assert host.look().plugs == {P1: None}
+
+
 def test_when_the_integration_bridge_goes_its_ports_go() -> None:
     host = a_host(tap1="p1")
     uuid = host.ovsdb.uuid("Bridge", "br-int")

@@ -753,6 +753,18 @@ def test_a_port_with_another_mac_comes_after_its_own_older_claim() -> None:
     assert fleet["hv2"].claim("p1").seq == fleet["hv1"].claim("p1").seq + 1
 
 
+@pytest.mark.xfail(strict=True, reason="a young sequence outbids one that was taken later")
+def test_of_two_attachments_before_the_network_has_settled_the_later_wins() -> None:
+    fleet = a_fleet("", "p4", "")
+
+    fleet["hv1"].plug(P1)
+    fleet["hv3"].plug(P1)
+    fleet.settle()
+    fleet.settle()
+
+    assert fleet.hears("hv2/p4", mac("p1")) == {"hv3/p1"}
+
+
 def test_an_old_claim_that_comes_after_the_network_has_settled_does_not_make_a_port_younger() -> None:
     """Being alive is no reason to claim again: else two hosts would overbid each other for ever."""
     fleet = a_fleet("p1", "p2")
@@ -1090,6 +1102,7 @@ def test_it_is_so_too_when_unknown_unicast_is_dropped() -> None:
     fleet.settle(600)
 
     assert fleet.hears("hv1/p1", mac("p2")) == {"hv2/p2"}
+    assert fleet.hears("hv1/p1") == {"hv2/p2"}
 
 
 def test_the_last_wills_of_all_at_once_delete_nothing() -> None:
@@ -1219,6 +1232,18 @@ def test_the_echo_of_our_own_clearing_makes_us_say_nothing() -> None:
     fleet.settle()
 
     assert [topic for topic, _ in fleet.said].count(TOPICS.port(BLUE, fleet["hv1"].name, P1.port_id)) == said
+
+
+def test_our_own_end_of_which_only_the_clearing_is_heard_is_an_end_all_the_same() -> None:
+    """What comes on one topic at once is one word to us: the last."""
+    fleet = a_fleet("p1 p4", "p2")
+    host = fleet["hv1"]
+    host.unplug("p1")
+    host.inbox = list(dict(host.inbox).items())
+
+    fleet.settle()
+
+    assert host.reactor.snapshots.incomplete(fleet.clock + 60) == {}
 
 
 def test_a_host_that_an_operator_forgot_is_gone() -> None:

@@ -163,6 +163,8 @@ class Reactor:
                 self._own_echo(event, now, clock)
             elif self.announcer.cleared(event.key):
                 self._publish(self.announcer.repeat(event.key[2], now))
+            else:
+                self.snapshots.ended(event.key, clock)
             return False
         if network_id is None or not self.fabric.hosts(network_id):
             return False
