@@ -186,6 +186,22 @@ def test_while_the_switchs_own_ports_are_not_there_only_ports_here_are_wired() -
     assert not [line for line in texts(fabric, Base()) if "in_port" in line]
 
 
+@pytest.mark.parametrize(
+    ("why", "ports"),
+    [
+        ("no patch port", SwitchPorts(None, None, ((VXLAN, OfPort(3)),))),
+        ("no tunnel port", SwitchPorts(OfPort(1), OfPort(2), ())),
+        ("no tunnel port of its type", SwitchPorts(OfPort(1), OfPort(2), ((GENEVE, OfPort(3)),))),
+    ],
+)
+def test_a_segment_without_a_way_out_stays_on_its_host(why: str, ports: SwitchPorts) -> None:
+    fabric = a_fabric(P1, remote=[a_claim(P2)])
+    fabric.set_ports(ports)
+
+    assert texts(fabric, Unicast(BLUE, mac_of(P2)), Flood(BLUE)) == [], why
+    assert texts(fabric, LocalFlood(BLUE)) == ["integration table=42,priority=200,dl_vlan=1,actions=pop_vlan,output:10"]
+
+
 def test_without_a_tunnel_address_nothing_is_tunnelled() -> None:
     fabric = a_fabric(P1, remote=[a_claim(P2)], endpoint=None)
 
