@@ -1,4 +1,4 @@
-"""Frames seen on a device, as tcpdump prints them, one a line; what a tunnel's carries is a line of its own."""
+"""Frames seen on a device, as tcpdump prints them, one a line."""
 
 import re
 from collections.abc import Callable
