@@ -33,7 +33,7 @@ from portwatch.model import HostName, NetworkType
 from portwatch.ovsdb import bridges
 from portwatch.ovsdb.database import Database
 from portwatch.ovsdb.idl import Tls
-from portwatch.ovsdb.picture import Picture
+from portwatch.ovsdb.picture import TUNNEL_PORTS, Picture
 from portwatch.ovsdb.rows import TABLES
 from portwatch.ovsdb.watcher import watch
 from portwatch.switch.ofctl import OfCtl
@@ -184,12 +184,17 @@ class Sidecar:
     def _bridges_missing(self) -> bool:
         ports = self.picture.switch_ports
         patched = ports.patch_to_tunnel is not None and ports.patch_to_integration is not None
-        return self._bridges_trouble is not None or not patched or self._tunnels_missing
+        return self._bridges_trouble is not None or not patched or bool(self._tunnels_missing)
 
     @property
-    def _tunnels_missing(self) -> bool:
+    def _tunnels_missing(self) -> list[str]:
         ports = self.picture.switch_ports
-        return any(ports.tunnel(kind) is None for kind in self._tunnel_types)
+        return sorted(TUNNEL_PORTS[kind] for kind in self._tunnel_types if ports.tunnel(kind) is None)
+
+    @property
+    def _tunnels_trouble(self) -> str | None:
+        missing = self._tunnels_missing
+        return f"bridge {self.config.bridges.tunnel} has no {' and no '.join(missing)} yet" if missing else None
 
     @property
     def _tunnel_types(self) -> set[NetworkType]:
@@ -244,8 +249,8 @@ class Sidecar:
             waits = "waits for OVSDB"
             return {"ovsdb": error, "switch": waits, "bus": waits}
         troubles = self.agent.troubles
-        if self._bridges_trouble is not None:
-            troubles.setdefault("switch", self._bridges_trouble)
+        if (trouble := self._bridges_trouble or self._tunnels_trouble) is not None:
+            troubles.setdefault("switch", trouble)
         return troubles
 
     def _show(self, view: Any) -> Response:

@@ -29,6 +29,12 @@ def remembered(network: str = "blue", seq: int = 5, *, installed: bool = True) -
     return {NETWORK_KEY: network, SEQ_KEY: str(seq), INSTALLED_KEY: "true" if installed else "false"}
 
 
+def _type_of(name: str) -> str:
+    """Return the type of an interface: portwatch's own tell it by their names."""
+    kind, _, rest = name.partition("-")
+    return {"patch": "patch", "pw": rest}.get(kind, "")
+
+
 @dataclass
 class Ovsdb:
     """Rows by name. A port and its interface have one name, as `ovs-vsctl add-port` makes them."""
@@ -59,7 +65,7 @@ class Ovsdb:
         row: Mapping[str, str] | None = None,
     ) -> None:
         """Make an interface, its port, and put it on the bridge."""
-        interface = self._make("Interface", name, type="", ofport=ofport, external_ids=dict(ids or {}))
+        interface = self._make("Interface", name, type=_type_of(name), ofport=ofport, external_ids=dict(ids or {}))
         port = self._make("Port", name, interfaces=frozenset({interface}), tag=tag, external_ids=dict(row or {}))
         self.put(port, bridge)
 

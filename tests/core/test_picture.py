@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from portwatch.fabric.fabric import SwitchPorts
-from portwatch.model import GENEVE, VXLAN, LocalVlan, OfPort, Plug, PortId, Vni
+from portwatch.model import GENEVE, GRE, VXLAN, LocalVlan, OfPort, Plug, PortId, Vni
 from portwatch.ovsdb.changes import RowChange
 from portwatch.ovsdb.picture import OFPORT_PATIENCE, Picture, PictureChange
 from tests.core.ovsdb import Ovsdb, ids_of, remembered
@@ -323,6 +323,17 @@ def test_of_two_interfaces_with_one_id_the_first_has_the_port_until_it_goes() ->
     assert host.plug().ofport == 99
 
 
+def test_a_port_that_goes_to_another_interface_in_one_transaction_never_leaves() -> None:
+    host = a_host(tap1="p1")
+    before = host.plug()
+
+    host.ovsdb.remove("tap1")
+    host.ovsdb.add("tap9", ids_of("p1"), ofport=before.ofport)
+
+    assert not host.look()
+    assert host.plug() == before
+
+
 def test_the_first_keeps_the_port_when_it_changes() -> None:
     host = a_host(tap1="p1")
     host.ovsdb.add("tap9", ids_of("p1"), ofport=99)
@@ -555,6 +566,29 @@ def test_a_port_of_that_name_in_the_wrong_place_is_not_the_switchs_own(device: s
     host.look()
 
     assert host.picture.switch_ports == SwitchPorts()
+
+
+@pytest.mark.parametrize("device", ["patch-tun", "pw-vxlan"])
+def test_a_port_of_that_name_and_another_type_is_somebody_elses(device: str) -> None:
+    host = Host()
+    with_own_ports(host)
+    host.look()
+
+    host.ovsdb.set("Interface", device, type="internal")
+    assert host.look().switch
+
+    ports = host.picture.switch_ports
+    assert (ports.patch_to_tunnel is None, ports.tunnel(VXLAN) is None) == (device == "patch-tun", device == "pw-vxlan")
+
+
+def test_gre_between_ipv6_addresses_is_a_type_of_its_own() -> None:
+    host = Host()
+
+    host.ovsdb.add("pw-gre", ofport=4, bridge="br-tun")
+    host.ovsdb.set("Interface", "pw-gre", type="ip6gre")
+    host.look()
+
+    assert host.picture.switch_ports.tunnel(GRE) == 4
 
 
 @pytest.mark.parametrize("number", [None, 0, -1])

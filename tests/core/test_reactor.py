@@ -20,6 +20,7 @@ from portwatch.model import (
     Mac,
     NetworkId,
     NetworkType,
+    OfPort,
     Port,
     PortId,
     State,
@@ -465,6 +466,26 @@ def test_a_network_that_is_not_tunnelled_is_announced_and_stays_on_its_host() ->
     assert fleet["hv1"].knows("blue") == 1
     assert fleet.hears("hv1/p1") == {"hv1/p4"}
     assert fleet.hears("hv1/p1", mac("p4")) == {"hv1/p4"}
+
+
+def test_a_port_whose_tunnel_is_not_made_yet_is_not_active_before_the_switch_holds_the_way_through_it() -> None:
+    geneve = NetworkType("geneve")
+    fleet = a_fleet("", "")
+    (host, _) = fleet.hosts.values()
+    host.plug(a_port("p1", network_type=geneve))
+    host.plug(a_port("p2"))
+    fleet.settle()
+    assert (host.status("p1"), host.status("p2")) == (Status.BUILD, Status.ACTIVE)
+
+    host.programmed = {INT}
+    with_geneve = replace(SWITCH_PORTS, tunnels=(*SWITCH_PORTS.tunnels, (geneve, OfPort(4))))
+    host.reactor.plugged({}, with_geneve, host.now)
+    fleet.carry_out(host)
+    assert host.status("p1") is Status.BUILD
+
+    host.programmed = {INT, TUN}
+    fleet.carry_out(host)
+    assert host.status("p1") is Status.ACTIVE
 
 
 # --- two networks want one VNI -----------------------------------------------------------------------------------

@@ -225,6 +225,11 @@ class Fabric:
         """Return why an attached port is not wired (`code: words`), or None when it is."""
         return self._waiting.get(port_id)
 
+    def lacks_tunnel(self, port_id: PortId) -> bool:
+        """Must a tunnel port be made before an attached port can reach the other hosts?"""
+        network_type = self.local[port_id].claim.port.network_type
+        return network_type.tunnelled and self.endpoint is not None and self.ports.tunnel(network_type) is None
+
     def set_ports(self, ports: SwitchPorts) -> Touched:
         """The switch's own ports are these now: everything that names one of them is touched."""
         if ports == self.ports:

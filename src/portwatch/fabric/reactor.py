@@ -110,6 +110,7 @@ class Reactor:
         The first call must bring all there are.
         """
         touched = self.fabric.set_ports(ports)
+        other_ways = bool(touched)
         if not self._loaded:
             for vlan in (plug.vlan for plug in plugs.values() if plug is not None and plug.vlan is not None):
                 self.fabric.vlans.seek_behind(vlan)
@@ -126,7 +127,7 @@ class Reactor:
             self._reconsider()
         again, admitted = self.fabric.retry_waiting()
         self._wants(touched | again)
-        self._await(admitted)
+        self._await((*admitted, *(self._awaiting if other_ways else ())))
         for port_id in {*plugs, *admitted}:
             self._tell(port_id, now)
         if not self._loaded:
@@ -470,7 +471,7 @@ class Reactor:
         installed = tuple(
             port_id
             for port_id, generation in self._awaiting.items()
-            if generation <= reached and self.fabric.problem(port_id) is None
+            if generation <= reached and self.fabric.problem(port_id) is None and not self.fabric.lacks_tunnel(port_id)
         )
         for port_id in installed:
             del self._awaiting[port_id]

@@ -10,7 +10,7 @@ from typing import Final
 from uuid import UUID
 
 from portwatch.fabric.fabric import SwitchPorts
-from portwatch.model import TUNNEL_TYPES, NetworkType, OfPort, Plug, PortId
+from portwatch.model import GRE, TUNNEL_TYPES, NetworkType, OfPort, Plug, PortId
 from portwatch.ovsdb.changes import RowChange
 from portwatch.ovsdb.rows import BridgeRow, InterfaceRow, PortRow, Unfit, plug
 
@@ -111,9 +111,7 @@ class Picture:
                 case "Datapath":
                     self._take_datapath(row)
                     look = True
-        change = PictureChange()
-        for uuid in affected:
-            self._read(uuid, clock, change)
+        change = self._look_at(affected, clock)
         if switch or look or any(uuid in self._own or self._is_own(uuid) for uuid in affected):
             ports = self._own_ports()
             switch |= ports != self.switch_ports
@@ -123,10 +121,8 @@ class Picture:
 
     def expire(self, clock: float) -> PictureChange:
         """Let go of the ports whose ofport has been unset for too long."""
-        change = PictureChange()
-        for uuid in [uuid for uuid, since in self._unset.items() if clock - since >= OFPORT_PATIENCE]:
-            self._read(uuid, clock, change)
-        return change
+        late = [uuid for uuid, since in self._unset.items() if clock - since >= OFPORT_PATIENCE]
+        return self._look_at(late, clock)
 
     @property
     def expires(self) -> float | None:
@@ -174,8 +170,16 @@ class Picture:
         self._bridge_of.update(dict.fromkeys(new - old, row.uuid))
         return {interface for port in changed if port in self._ports for interface in self._ports[port].interfaces}
 
-    def _read(self, uuid: UUID, clock: float, change: PictureChange) -> None:
-        """Look at an interface anew."""
+    def _look_at(self, interfaces: Iterable[UUID], clock: float) -> PictureChange:
+        """Look at interfaces anew: first at all, then compare, for a port may go from one to another of them."""
+        touched = {port_id for uuid in interfaces for port_id in self._read(uuid, clock)}
+        change = PictureChange()
+        for port_id in touched:
+            self._compare(port_id, change)
+        return change
+
+    def _read(self, uuid: UUID, clock: float) -> set[PortId]:
+        """Look at an interface anew. Return the ports that it gave and gives."""
         now = self._plug(uuid, clock)
         before = self._claimed.pop(uuid, None)
         self.unfit.pop(uuid, None)
@@ -188,9 +192,7 @@ class Picture:
             self._claimed[uuid] = now.port.port_id
         if before is not None and (now is None or before != now.port.port_id):
             self._places[before].pop(uuid, None)
-            self._compare(before, change)
-        if now is not None:
-            self._compare(now.port.port_id, change)
+        return {port_id for port_id in (before, self._claimed.get(uuid)) if port_id is not None}
 
     def _plug(self, uuid: UUID, clock: float) -> Plug | Unfit | None:
         interface, port = self._interfaces.get(uuid), self._ports.get(self._port_of.get(uuid, uuid))
@@ -223,7 +225,7 @@ class Picture:
 
     def _is_own(self, uuid: UUID) -> bool:
         row = self._interfaces.get(uuid)
-        return row is not None and row.name in _OWN_NAMES
+        return row is not None and row.name in _OWN_TYPES
 
     def _own_ports(self) -> SwitchPorts:
         numbers: dict[tuple[str, str], OfPort] = {}
@@ -231,10 +233,12 @@ class Picture:
         for bridge in (self.bridge(self.integration), self.bridge(self.tunnel)):
             for uuid in bridge.ports if bridge else ():
                 port = self._ports.get(uuid)
-                for interface in port.interfaces if port and port.name in _OWN_NAMES else ():
+                for interface in port.interfaces if port and port.name in _OWN_TYPES else ():
                     self._own.add(interface)
                     row = self._interfaces.get(interface)
-                    if bridge and row and OfPort.LOWEST <= (row.ofport or 0) <= OfPort.HIGHEST:
+                    if row is None or row.type not in _OWN_TYPES.get(row.name, ()):
+                        continue
+                    if bridge and OfPort.LOWEST <= (row.ofport or 0) <= OfPort.HIGHEST:
                         numbers[bridge.name, row.name] = OfPort(row.ofport or 0)
         tunnels = ((kind, numbers.get((self.tunnel, name))) for kind, name in TUNNEL_PORTS.items())
         return SwitchPorts(
@@ -245,7 +249,12 @@ class Picture:
         )
 
 
-_OWN_NAMES: Final = frozenset({PATCH_TO_TUNNEL, PATCH_TO_INTEGRATION, *TUNNEL_PORTS.values()})
+_OWN_TYPES: Final[Mapping[str, frozenset[str]]] = {
+    PATCH_TO_TUNNEL: frozenset({"patch"}),
+    PATCH_TO_INTEGRATION: frozenset({"patch"}),
+    **{name: frozenset({kind, "ip6gre"} if kind == GRE else {kind}) for kind, name in TUNNEL_PORTS.items()},
+}
+"""What our own interfaces are. One with such a name and of another type is somebody else's."""
 
 
 def _differ(before: BridgeRow, after: BridgeRow) -> bool:
