@@ -75,8 +75,10 @@ class Reactor:
         self._endpoints: dict[HostName, TunnelEndpoint] = {}
         self._inheritance = Inheritance(self.fabric, self.snapshots, self._endpoints)
         self._sequences = Sequences(self.fabric)
+        inherits = self._inheritance
         self.ledgers = {
-            bridge: Ledger(OWN, farewell, partial(self._inheritance.spare, bridge), is_optional) for bridge in Bridge
+            bridge: Ledger(OWN, farewell, partial(inherits.spare, bridge), is_optional, inherits.serves_many)
+            for bridge in Bridge
         }
         self.generation = 0
         """Counts the inputs that changed what is wanted."""
