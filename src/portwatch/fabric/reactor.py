@@ -418,8 +418,9 @@ class Reactor:
         if isinstance(event, PortRemoved):
             self.snapshots.ended(event.key, clock)
         elif claim.session == self.identity.session and self._holds(event.key):
-            self.announcer.heard(claim)
             self.snapshots.arrived(claim, clock)
+            if self.announcer.heard(claim):
+                self._publish(self.announcer.repeat(event.key[2], now))
         elif self._loaded:
             self._left_over(claim, now)
         else:
