@@ -21,6 +21,7 @@ from portwatch.events import (
     PortRemoved,
 )
 from portwatch.fabric.announcer import Identity
+from portwatch.fabric.directory import Directory
 from portwatch.fabric.fabric import SwitchPorts
 from portwatch.fabric.pipeline import Bridge, Policy
 from portwatch.fabric.reactor import PortRecord, Reactor, StaleEvent
@@ -36,6 +37,7 @@ from portwatch.model import (
     OfPort,
     Plug,
     Port,
+    PortDetails,
     PortId,
     Status,
     TunnelEndpoint,
@@ -121,6 +123,8 @@ class Host:
     fleet: "Fleet"
     number: int
     reactor: Reactor
+    directory: Directory | None = None
+    """Joins plugs with their details, if these come from the bus."""
     bridges: dict[Bridge, Switch] = field(default_factory=lambda: {bridge: _a_switch() for bridge in Bridge})
     plugged: dict[PortId, tuple[Port, OfPort]] = field(default_factory=dict)
     rows: dict[PortId, Row] = field(default_factory=dict)
@@ -183,8 +187,34 @@ class Host:
             number = OfPort(ofport or (held[1] if held else self.next_ofport))
             self.plugged[port_id] = (port, number)
         if self.alive:
-            self.reactor.plugged({PortId(name): self.plug_of(name) for name in ports}, self.fleet.ports, self.now)
+            self.picture_tells({PortId(name): self.plug_of(name) for name in ports})
             self.fleet.carry_out(self)
+
+    def hear_details(self, name: str) -> None:
+        """The orchestrator has said, or deleted, the details of a port."""
+        port_id = PortId(name)
+        if self.alive and self.directory is not None:
+            if (details := self.fleet.directory.get(port_id)) is not None:
+                self.directory.told(port_id, details)
+            else:
+                self.directory.gone(port_id)
+            self._tell()
+            self.fleet.carry_out(self)
+
+    def picture_tells(self, plugs: Mapping[PortId, Plug | None]) -> None:
+        """Bring the reactor the plugs, with their details if these come from the bus."""
+        if self.directory is None:
+            self.reactor.plugged(plugs, self.fleet.ports, self.now)
+            return
+        self.directory.plugged(plugs)
+        for port_id in plugs.keys() & self.fleet.directory.keys():
+            self.directory.told(port_id, self.fleet.directory[port_id])
+        self._tell()
+
+    def _tell(self) -> None:
+        assert self.directory is not None
+        assert not self.directory.waiting, "here nobody deletes the details of a wired port before a restart"
+        self.reactor.plugged(self.directory.take(), self.fleet.ports, self.now)
 
     def port(self, name: str) -> Port:
         """Return what OVSDB says of a port."""
@@ -213,8 +243,8 @@ class Host:
         self.alive = True
         self.unwritten.clear()
         self.reactor = self.fleet.reactor(self.reactor.identity)
-        plugs = {name: self.plug_of(name) for name in self.plugged}
-        self.reactor.plugged(plugs, self.fleet.ports, self.now)
+        self.directory = self.fleet.new_directory()
+        self.picture_tells({name: self.plug_of(name) for name in self.plugged})
         if read_back:
             self.read_back()
         self.connect()
@@ -355,6 +385,7 @@ class Fleet:
     """Hosts hv1 … hvN on one bus. *endpoints*: tunnel addresses by host number that are not 192.0.2.(10 + number).
 
     Frames here carry no addresses to be checked, if not *checked*. *ports*: each switch's own. *grace*: `peers.grace`.
+    *directory*: the details of ports, if they come from the bus and not from OVSDB.
     """
 
     def __init__(
@@ -366,12 +397,15 @@ class Fleet:
         checked: bool = False,
         ports: SwitchPorts = SWITCH_PORTS,
         grace: float | None = None,
+        directory: Mapping[PortId, PortDetails] | None = None,
     ) -> None:
         self.policy = policy or Policy()
         if not checked:
             self.policy = replace(self.policy, anti_spoofing=False)
         self.ports = ports
         self.grace = grace
+        self.directory = dict(directory or {})
+        self.details_come_from_the_bus = directory is not None
         self.copies: list[tuple[str, str]] = []
         """Every packet that ever went into a tunnel: from which host, to which (or to which address of no host)."""
         self.watch: Callable[[], None] | None = None
@@ -384,9 +418,9 @@ class Fleet:
         for number in range(1, hosts + 1):
             endpoint = (endpoints or {}).get(number, an_endpoint(number))
             identity = Identity(HostName(f"hv{number}"), "", endpoint)
-            host = Host(self, number, self.reactor(identity))
+            host = Host(self, number, self.reactor(identity), self.new_directory())
             self.hosts[host.name] = host
-            host.reactor.plugged({}, ports, self.now)
+            host.picture_tells({})
             host.read_back()
             host.connect()
 
@@ -394,6 +428,10 @@ class Fleet:
         """Return the reactor of a new process."""
         self.sessions += 1
         return Reactor(replace(identity, session=f"s{self.sessions}"), self.policy, self.grace)
+
+    def new_directory(self) -> Directory | None:
+        """Return what a new process knows of the details: nothing yet."""
+        return Directory() if self.details_come_from_the_bus else None
 
     def __getitem__(self, name: str) -> Host:
         return self.hosts[name]
@@ -597,7 +635,7 @@ class Fleet:
             before = host.rows.get(port_id, Row())
             if port_id in host.plugged and (after := before.written(record)) != before:
                 host.rows[port_id] = after
-                host.reactor.plugged({port_id: host.plug_of(port_id)}, self.ports, host.now)
+                host.picture_tells({port_id: host.plug_of(port_id)})
                 changed = True
         return changed
 

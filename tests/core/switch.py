@@ -1,6 +1,7 @@
 """A switch without I/O, strict as ovs-vswitchd: takes bundles as text, prints dumps, and moves frames by its flows.
 
-It is stricter in one thing: what stays is not touched, so no bundle makes again what is there, or what it deletes. It knows the matches and actions that portwatch uses and no others: an unknown word is a fault. Learned flows age not.
+It is stricter in one thing: what stays is not touched, so no bundle makes again what is there, or what it deletes. It
+knows the matches and actions that portwatch uses and no others: an unknown word is a fault. Learned flows age not.
 """
 
 import re
@@ -75,14 +76,14 @@ class Switch:
 
     def commit(self, bundle: str) -> None:
         """Take a bundle, a line a modification, in order."""
-        before = {**self.flows, **self.groups}
+        flows, groups = dict(self.flows), dict(self.groups)
         for line in bundle.splitlines():
             self.log.append(line)
             kind, verb, rest = line.split(" ", 2)
             match kind, verb:
                 case "flow", "add":
                     flow = _flow(rest)
-                    assert before.get(flow.key) != flow, f"what is there is made again: {line}"
+                    assert flows.get(flow.key) != flow, f"what is there is made again: {line}"
                     self._add(flow)
                 case "flow", "delete_strict":
                     self._delete_strict(rest)
@@ -90,7 +91,7 @@ class Switch:
                     self._delete(rest)
                 case "group", "add_or_mod":
                     group = _sound(parse.group(rest))
-                    assert before.get(group.key) != group, f"what is there is made again: {line}"
+                    assert groups.get(group.key) != group, f"what is there is made again: {line}"
                     self.groups[group.key] = group
                 case "group", "insert_bucket":
                     self._insert_bucket(rest)

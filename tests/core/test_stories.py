@@ -144,8 +144,7 @@ WAYS = (
 
 @pytest.mark.parametrize("story", STORIES, ids=str)
 def test_a_story_told_plainly_ends_as_it_says_and_keeps_what_must_hold_throughout(story: Story) -> None:
-    with story.setting.fleet() as fleet:
-        is_there(fleet, story.given)
+    with story.begun() as fleet:
         judge(fleet, story.throughout)
         fleet.watch = partial(judge, fleet, story.throughout)
 
@@ -165,9 +164,7 @@ def test_a_story_told_plainly_ends_as_it_says_and_keeps_what_must_hold_throughou
     ],
 )
 def test_a_story_ends_in_the_same_flows_in_whatever_way_it_is_told(story: Story, way: Way) -> None:
-    with story.setting.fleet() as fleet:
-        is_there(fleet, story.given)
-
+    with story.begun() as fleet:
         way.tell(fleet, story.when)
         fleet.rest()
         fleet.settle()
@@ -179,14 +176,6 @@ def test_a_story_ends_in_the_same_flows_in_whatever_way_it_is_told(story: Story,
         judge(fleet, story.then)
 
 
-def is_there(fleet: Fleet, steps: tuple[Step, ...]) -> None:
-    """Let all this have happened, some time ago."""
-    for step in steps:
-        step(fleet)
-        fleet.hush()
-    fleet.rest()
-
-
 def told(fleet: Fleet, steps: tuple[Step, ...]) -> None:
     """Tell it plainly: everybody hears of each step before the next."""
     for step in steps:
@@ -196,8 +185,7 @@ def told(fleet: Fleet, steps: tuple[Step, ...]) -> None:
 
 @cache
 def plain_end(story: Story) -> frozenset[str]:
-    with story.setting.fleet() as fleet:
-        is_there(fleet, story.given)
+    with story.begun() as fleet:
         told(fleet, story.when)
         fleet.settle()
         return flows(fleet)

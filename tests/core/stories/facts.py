@@ -61,8 +61,13 @@ def hearers(fleet: Fleet, sender: str, frame: Frame) -> set[str]:
 
 
 def the_port(fleet: Fleet, place: str) -> Port:
+    """Return a port as its guest believes it to be: it has the addresses that the orchestrator gave it."""
     host, name = apart(place)
-    return fleet[host].port(name)
+    port = fleet[host].port(name)
+    if not fleet.details_come_from_the_bus:
+        return port
+    details = fleet.directory.get(name)
+    return replace(port, fixed_ips=details.fixed_ips if details else a_port(name).fixed_ips)
 
 
 # --- who hears whom ----------------------------------------------------------------------------------------------
@@ -248,8 +253,8 @@ def active(*places: str) -> Fact:
         for place in places:
             said(place, "ACTIVE")(fleet)
             host, name = apart(place)
-            row, port = fleet[host].rows[name], fleet[host].port(name)
-            assert (row.installed, row.network_id) == (True, port.network_id), f"{place}: {row}"
+            row, (claim,) = fleet[host].rows[name], _retained(fleet, place).values()
+            assert (row.installed, row.network_id) == (True, claim["network_id"]), f"{place}: {row}"
             assert row.tag == _tag_given(fleet, place), f"{place}: {row}"
 
     return holds

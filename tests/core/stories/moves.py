@@ -243,7 +243,7 @@ STORIES = (
         throughout=(arrives("hv1/p1", "p3"),),
     ),
     Story(
-        "a port that was there before is the drained host's no more",
+        "of two hosts that have a port the later is drained",
         (*BLUE, plug("hv2", "p3"), wait(3), unplug("hv3", "p3"), plug("hv3", "p3"), wait(3)),
         (drain("hv3"),),
         (heard_by("hv1/p1", mac("p3"), "hv2/p3"), later("hv3/p3", than="hv2/p3"), decided("hv1", "p3", Rule.STATE)),

@@ -4,10 +4,12 @@ A *step* is something that happens to a fleet. A *fact* is what must hold at its
 through the switches, by what stands on the bus, and by what is reported, never by what the fabric has computed.
 """
 
+import pickle
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from functools import cache
 from unittest.mock import patch
 
 from portwatch.fabric.fabric import SwitchPorts
@@ -42,14 +44,22 @@ class Setting:
     endpoints: Mapping[int, TunnelEndpoint | None] = field(default_factory=dict)
     ports: SwitchPorts = ALL_TUNNELS
     grace: float | None = None
+    directory: bool = False
+    """Do ports' details come from the bus?"""
     vlans: int = LocalVlan.HIGHEST
     """So many local VLANs there are."""
 
-    @contextmanager
-    def fleet(self) -> Iterator[Fleet]:
-        """Three hosts that live in this setting; their ports are held to their addresses, as by default."""
-        with patch.object(LocalVlan, "HIGHEST", self.vlans):
-            yield Fleet(3, self.policy, self.endpoints, checked=True, ports=self.ports, grace=self.grace)
+    def fleet(self) -> Fleet:
+        """Return three hosts that live in this setting; their ports are held to their addresses, as by default."""
+        return Fleet(
+            3,
+            self.policy,
+            self.endpoints,
+            checked=True,
+            ports=self.ports,
+            grace=self.grace,
+            directory={} if self.directory else None,
+        )
 
 
 PLAIN = Setting()
@@ -73,6 +83,23 @@ class Story:
 
     def __str__(self) -> str:
         return self.name
+
+    @contextmanager
+    def begun(self) -> Iterator[Fleet]:
+        """Yield a fleet to which all that is given has happened, some time ago."""
+        with patch.object(LocalVlan, "HIGHEST", self.setting.vlans):
+            yield pickle.loads(_given(self))  # noqa: S301 - our own, made below
+
+
+@cache
+def _given(story: Story) -> bytes:
+    """Return the fleet in which a story begins: it is begun a dozen times."""
+    fleet = story.setting.fleet()
+    for step in story.given:
+        step(fleet)
+        fleet.hush()
+    fleet.rest()
+    return pickle.dumps(fleet)
 
 
 # --- what happens ------------------------------------------------------------------------------------------------
