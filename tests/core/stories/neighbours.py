@@ -52,8 +52,11 @@ STORIES = (
     Story(
         "gratuitous ARP is no question",
         SIX,
-        (change("hv1", "p1", fixed_ips=(fixed_ip("10.0.0.3"), fixed_ip("fd00::2"))),),
-        (asked_of("hv1/p1", "10.0.0.3", "hv2/p2", "hv3/p3", says="10.0.0.3"),),
+        (change("hv1", "p1", allowed_address_pairs=(AddressPair.parse("10.0.0.3"),)),),
+        (
+            asked_of("hv1/p1", "10.0.0.3", "hv2/p2", "hv3/p3", says="10.0.0.3"),
+            answered("hv1/p1", "10.0.0.3", mac("p2")),
+        ),
     ),
     Story(
         "who probes for another's address is answered, and for its own never",
@@ -99,6 +102,15 @@ STORIES = (
             asked_of("hv1/p1", "10.0.0.3", "hv2/p2", "hv3/p3"),
             asked_of("hv1/p1", "fd00::2", "hv2/p2", "hv3/p3"),
             answered("hv1/p1", "10.0.0.4", mac("p3")),
+        ),
+    ),
+    Story(
+        "an address of a shared port is never answered for, whoever else has it",
+        (*SIX, change("hv2", "p2", kind=Kind.SHARED)),
+        (plug("hv3", "p7", fixed_ips=(fixed_ip("10.0.0.3"), fixed_ip("fd00::2"))),),
+        (
+            asked_of("hv1/p1", "10.0.0.3", "hv2/p2", "hv3/p3", "hv3/p7"),
+            asked_of("hv1/p1", "fd00::2", "hv2/p2", "hv3/p3", "hv3/p7"),
         ),
     ),
     Story(
