@@ -4,7 +4,7 @@ Everything that a real agent says goes through `wire`, as bytes, and everything 
 bundles. Delivery is explicit: nothing is heard but by `settle` or `hear`, so a test decides what comes late or never.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -21,10 +21,13 @@ from portwatch.events import (
     PortRemoved,
 )
 from portwatch.fabric.announcer import Identity
+from portwatch.fabric.directory import Directory
 from portwatch.fabric.fabric import SwitchPorts
 from portwatch.fabric.pipeline import Bridge, Policy
 from portwatch.fabric.reactor import PortRecord, Reactor, StaleEvent
 from portwatch.model import (
+    GENEVE,
+    GRE,
     VXLAN,
     Claim,
     HostName,
@@ -34,6 +37,7 @@ from portwatch.model import (
     OfPort,
     Plug,
     Port,
+    PortDetails,
     PortId,
     Status,
     TunnelEndpoint,
@@ -49,6 +53,10 @@ PREFIX = "portwatch/v1"
 TOPICS = wire.Topics(PREFIX)
 PATCH_TO_TUNNEL, PATCH_TO_INTEGRATION, TUNNEL = OfPort(1), OfPort(2), OfPort(3)
 SWITCH_PORTS = SwitchPorts(PATCH_TO_TUNNEL, PATCH_TO_INTEGRATION, ((VXLAN, TUNNEL),))
+ALL_TUNNELS = replace(
+    SWITCH_PORTS, tunnels=((VXLAN, TUNNEL), (GENEVE, OfPort(4)), (GRE, OfPort(5))), nd_extensions=True
+)
+"""A switch with a tunnel port of each type, on a datapath that can make advertisements of solicitations."""
 START = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
 STRANGERS_FLOW = parse.flow("cookie=0x1,table=60,priority=5,in_port=9,actions=drop")
 STRANGERS_GROUP = parse.group("group_id=5,type=all,bucket=bucket_id:1,actions=output:9")
@@ -115,6 +123,8 @@ class Host:
     fleet: "Fleet"
     number: int
     reactor: Reactor
+    directory: Directory | None = None
+    """Joins plugs with their details, if these come from the bus."""
     bridges: dict[Bridge, Switch] = field(default_factory=lambda: {bridge: _a_switch() for bridge in Bridge})
     plugged: dict[PortId, tuple[Port, OfPort]] = field(default_factory=dict)
     rows: dict[PortId, Row] = field(default_factory=dict)
@@ -177,8 +187,34 @@ class Host:
             number = OfPort(ofport or (held[1] if held else self.next_ofport))
             self.plugged[port_id] = (port, number)
         if self.alive:
-            self.reactor.plugged({PortId(name): self.plug_of(name) for name in ports}, SWITCH_PORTS, self.now)
+            self.picture_tells({PortId(name): self.plug_of(name) for name in ports})
             self.fleet.carry_out(self)
+
+    def hear_details(self, name: str) -> None:
+        """The orchestrator has said, or deleted, the details of a port."""
+        port_id = PortId(name)
+        if self.alive and self.directory is not None:
+            if (details := self.fleet.directory.get(port_id)) is not None:
+                self.directory.told(port_id, details)
+            else:
+                self.directory.gone(port_id)
+            self._tell()
+            self.fleet.carry_out(self)
+
+    def picture_tells(self, plugs: Mapping[PortId, Plug | None]) -> None:
+        """Bring the reactor the plugs, with their details if these come from the bus."""
+        if self.directory is None:
+            self.reactor.plugged(plugs, self.fleet.ports, self.now)
+            return
+        self.directory.plugged(plugs)
+        for port_id in plugs.keys() & self.fleet.directory.keys():
+            self.directory.told(port_id, self.fleet.directory[port_id])
+        self._tell()
+
+    def _tell(self) -> None:
+        assert self.directory is not None
+        assert not self.directory.waiting, "here nobody deletes the details of a wired port before a restart"
+        self.reactor.plugged(self.directory.take(), self.fleet.ports, self.now)
 
     def port(self, name: str) -> Port:
         """Return what OVSDB says of a port."""
@@ -206,22 +242,30 @@ class Host:
         """Start a new process over the same switch, rows and bus."""
         self.alive = True
         self.unwritten.clear()
-        self.fleet.sessions += 1
-        self.reactor = _reactor(self.reactor.identity, self.fleet.sessions, self.reactor.policy)
-        plugs = {name: self.plug_of(name) for name in self.plugged}
-        self.reactor.plugged(plugs, SWITCH_PORTS, self.now)
+        self.reactor = self.fleet.reactor(self.reactor.identity)
+        self.directory = self.fleet.new_directory()
+        self.picture_tells({name: self.plug_of(name) for name in self.plugged})
         if read_back:
             self.read_back()
         self.connect()
 
-    def restart(self) -> None:
-        """Stop the process and start a new one."""
+    def stop(self) -> None:
+        """End the process as an operator does: it takes its leave."""
         self.publish_manifests()
         self.say((self._status(STOPPED),))
         self.alive = False
         self.disconnect()
         self.outbox.clear()
+
+    def restart(self) -> None:
+        """Stop the process and start a new one."""
+        self.stop()
         self.start()
+
+    def drain(self, *, leaving: bool = True) -> None:
+        """Let this host's ports go elsewhere, or no more: `portwatch drain`."""
+        self.reactor.drain(self.now, leaving=leaving)
+        self.fleet.carry_out(self)
 
     def read_back(self) -> None:
         """Read both bridges back."""
@@ -338,30 +382,56 @@ class Host:
 
 
 class Fleet:
-    """Hosts hv1 … hvN on one bus. *endpoints*: tunnel addresses by host number that are not 192.0.2.(10 + number)."""
+    """Hosts hv1 … hvN on one bus. *endpoints*: tunnel addresses by host number that are not 192.0.2.(10 + number).
+
+    Frames here carry no addresses to be checked, if not *checked*. *ports*: each switch's own. *grace*: `peers.grace`.
+    *directory*: the details of ports, if they come from the bus and not from OVSDB.
+    """
 
     def __init__(
         self,
         hosts: int = 3,
         policy: Policy | None = None,
         endpoints: Mapping[int, TunnelEndpoint | None] | None = None,
+        *,
+        checked: bool = False,
+        ports: SwitchPorts = SWITCH_PORTS,
+        grace: float | None = None,
+        directory: Mapping[PortId, PortDetails] | None = None,
     ) -> None:
+        self.policy = policy or Policy()
+        if not checked:
+            self.policy = replace(self.policy, anti_spoofing=False)
+        self.ports = ports
+        self.grace = grace
+        self.directory = dict(directory or {})
+        self.details_come_from_the_bus = directory is not None
+        self.copies: list[tuple[str, str]] = []
+        """Every packet that ever went into a tunnel: from which host, to which (or to which address of no host)."""
+        self.watch: Callable[[], None] | None = None
+        """Called whenever a switch has taken a bundle."""
         self.now = START
         self.sessions = 0
         self.retained: dict[str, bytes] = {}
         self.said: list[tuple[str, bytes]] = []
         self.hosts: dict[str, Host] = {}
         for number in range(1, hosts + 1):
-            self.sessions += 1
             endpoint = (endpoints or {}).get(number, an_endpoint(number))
             identity = Identity(HostName(f"hv{number}"), "", endpoint)
-            # Frames here carry no addresses to be checked: test_spoofing.py looks at that.
-            unchecked = replace(policy or Policy(), anti_spoofing=False)
-            host = Host(self, number, _reactor(identity, self.sessions, unchecked))
+            host = Host(self, number, self.reactor(identity), self.new_directory())
             self.hosts[host.name] = host
-            host.reactor.plugged({}, SWITCH_PORTS, self.now)
+            host.picture_tells({})
             host.read_back()
             host.connect()
+
+    def reactor(self, identity: Identity) -> Reactor:
+        """Return the reactor of a new process."""
+        self.sessions += 1
+        return Reactor(replace(identity, session=f"s{self.sessions}"), self.policy, self.grace)
+
+    def new_directory(self) -> Directory | None:
+        """Return what a new process knows of the details: nothing yet."""
+        return Directory() if self.details_come_from_the_bus else None
 
     def __getitem__(self, name: str) -> Host:
         return self.hosts[name]
@@ -373,12 +443,16 @@ class Fleet:
     # --- time and the bus ----------------------------------------------------------------------------------------
 
     def settle(self, seconds: float = 3.0) -> None:
-        """Deliver everything until all is quiet, and let *seconds* pass; then check what must always hold."""
+        """Let everybody rest for *seconds*; then check what must always hold."""
+        self.rest(seconds)
+        self.check()
+
+    def rest(self, seconds: float = 3.0) -> None:
+        """Deliver everything until all is quiet, and let *seconds* pass."""
         self.hush()
         self.now += timedelta(seconds=seconds)
         self.tick()
         self.hush()
-        self.check()
 
     def tick(self) -> None:
         """Let every host look at what only time decides."""
@@ -547,6 +621,8 @@ class Fleet:
             host.bridges[bridge].commit(ledger.take().text())
             ledger.committed()
             reactor.committed(bridge, generation, host.now)
+            if self.watch is not None:
+                self.watch()
 
     def _write_rows(self, host: Host, records: Mapping[PortId, PortRecord]) -> bool:
         """Write records to the Port rows; a write that changes something comes back as a changed row."""
@@ -559,7 +635,7 @@ class Fleet:
             before = host.rows.get(port_id, Row())
             if port_id in host.plugged and (after := before.written(record)) != before:
                 host.rows[port_id] = after
-                host.reactor.plugged({port_id: host.plug_of(port_id)}, SWITCH_PORTS, host.now)
+                host.picture_tells({port_id: host.plug_of(port_id)})
                 changed = True
         return changed
 
@@ -578,17 +654,19 @@ class Fleet:
     def _through_tunnel(
         self, host: Host, in_port: int, frame: Frame, heard: list[tuple[str, Frame]], hops: int
     ) -> None:
+        tunnels = {number for _, number in self.ports.tunnels}
         for port, out in host.bridges[TUN].receive(in_port, frame):
             if port == PATCH_TO_INTEGRATION:
                 inner = replace(out, tun_id=0, tun_src="", tun_dst="")
                 self._through_integration(host, PATCH_TO_TUNNEL, inner, heard, hops - 1)
-            elif port == TUNNEL:
+            elif port in tunnels:
                 assert bool(out.tun_id and out.tun_dst), f"{host.name} sends without a tunnel key or address: {out}"
                 assert out.vlan is None, f"{host.name} sends its local VLAN to others: {out}"
-                for other in self.hosts.values():
-                    if str(other.endpoint) == out.tun_dst:
-                        outer = replace(out, tun_src=str(host.endpoint), tun_dst="")
-                        self._through_tunnel(other, TUNNEL, outer, heard, hops - 1)
+                there = [other for other in self.hosts.values() if str(other.endpoint) == out.tun_dst]
+                self.copies += [(host.name, other.name) for other in there] or [(host.name, out.tun_dst)]
+                for other in there:
+                    outer = replace(out, tun_src=str(host.endpoint), tun_dst="")
+                    self._through_tunnel(other, port, outer, heard, hops - 1)
 
 
 def _a_switch() -> Switch:
@@ -600,10 +678,6 @@ def _a_switch() -> Switch:
 def _let_strangers_in(switch: Switch) -> None:
     switch.flows[STRANGERS_FLOW.key] = STRANGERS_FLOW
     switch.groups[STRANGERS_GROUP.key] = STRANGERS_GROUP
-
-
-def _reactor(identity: Identity, session: int, policy: Policy) -> Reactor:
-    return Reactor(replace(identity, session=f"s{session}"), policy)
 
 
 def _is_programmed(item: Item) -> bool:

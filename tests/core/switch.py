@@ -1,17 +1,20 @@
 """A switch without I/O, strict as ovs-vswitchd: takes bundles as text, prints dumps, and moves frames by its flows.
 
-It knows the matches and actions that portwatch uses and no others: an unknown word is a fault. Learned flows age not.
+It is stricter in one thing: what stays is not touched, so no bundle makes again what is there, or what it deletes. It
+knows the matches and actions that portwatch uses and no others: an unknown word is a fault. Learned flows age not.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from ipaddress import ip_address
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from portwatch.openflow import parse
 from portwatch.openflow.flow import Action, Bucket, Field, Flow, FlowKey, Group, GroupKey, Item
 
 BROADCAST = "ff:ff:ff:ff:ff:ff"
+NO_MAC = "00:00:00:00:00:00"
 PRESENT = 0x1000
 HOPS = 64
 """Tables that one frame may see: more is a loop."""
@@ -23,22 +26,34 @@ class SwitchRefuses(AssertionError):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What travels: Ethernet, a VLAN, some of ARP and ICMPv6, and the tunnel's outer header."""
+    """What travels: Ethernet, a VLAN, some of IP, ARP and ICMPv6, and the tunnel's outer header."""
 
     src: str
     dst: str
     vlan: int | None = None
     kind: str = "ip"
+    """`ip`, `udp`, `ipv6`, `icmp6`, `arp`, `rarp`, or what is none of them."""
+    ip_src: str = ""
+    ip_dst: str = ""
+    ttl: int = 255
+    tp_src: int = 0
+    tp_dst: int = 0
     arp_op: int = 0
     arp_sha: str = ""
     arp_tha: str = ""
     arp_spa: str = ""
     arp_tpa: str = ""
     icmp_type: int = 0
+    nd_target: str = ""
+    nd_sll: str = NO_MAC
+    nd_tll: str = NO_MAC
+    nd_reserved: int = 0
     tun_id: int = 0
     tun_src: str = ""
     tun_dst: str = ""
     reg0: int = 0
+    reg2: int = 0
+    xreg0: int = 0
 
     @property
     def tci(self) -> int:
@@ -61,18 +76,22 @@ class Switch:
 
     def commit(self, bundle: str) -> None:
         """Take a bundle, a line a modification, in order."""
+        flows, groups = dict(self.flows), dict(self.groups)
         for line in bundle.splitlines():
             self.log.append(line)
             kind, verb, rest = line.split(" ", 2)
             match kind, verb:
                 case "flow", "add":
-                    self._add(parse.flow(rest))
+                    flow = _flow(rest)
+                    assert flows.get(flow.key) != flow, f"what is there is made again: {line}"
+                    self._add(flow)
                 case "flow", "delete_strict":
                     self._delete_strict(rest)
                 case "flow", "delete":
                     self._delete(rest)
                 case "group", "add_or_mod":
                     group = _sound(parse.group(rest))
+                    assert groups.get(group.key) != group, f"what is there is made again: {line}"
                     self.groups[group.key] = group
                 case "group", "insert_bucket":
                     self._insert_bucket(rest)
@@ -100,7 +119,8 @@ class Switch:
 
     def items(self) -> Iterator[Item]:
         """Yield all there is, through its dump."""
-        yield from parse.flows(self.dump_flows())
+        for line in self.dump_flows().splitlines():
+            yield from _flows(line)
         yield from parse.groups(self.dump_groups(), range(2**32))
 
     def forget(self) -> None:
@@ -120,7 +140,7 @@ class Switch:
         fitting = [
             flow
             for flow in self.flows.values()
-            if flow.table == table and all(_fits(field, in_port, frame) for field in flow.key.match)
+            if flow.table == table and all(_test(field)(in_port, frame) for field in flow.key.match)
         ]
         if fitting:
             best = max(fitting, key=lambda flow: flow.key.priority)
@@ -254,41 +274,70 @@ def _within(match: Iterable[Field], bound: Iterable[Field]) -> bool:
     return True
 
 
-def _fits(field: Field, in_port: int, frame: Frame) -> bool:
+Test = Callable[[int, Frame], bool]
+_IP = {"ip": ("ip", "udp"), "ipv6": ("ipv6", "icmp6")}
+
+
+@lru_cache(maxsize=65536)
+def _test(field: Field) -> Test:
+    """Return how a frame is held against one field."""
     name, _, text = field.partition("=")
     match name:
         case "in_port":
-            return in_port == int(text)
+            number = int(text)
+            return lambda in_port, _: in_port == number
         case "vlan_tci" | "dl_vlan":
             _, value, mask = _bits(field)
-            return frame.tci & mask == value & mask
+            return lambda _, frame: frame.tci & mask == value & mask
         case "dl_dst":
             _, value, mask = _bits(field)
-            return _mac(frame.dst) & mask == value & mask
-        case "arp" | "rarp" | "icmp6":
-            return frame.kind == name
-        case "arp_op" | "icmp_type":
-            return bool(getattr(frame, name) == int(text))
-        case "arp_spa" | "arp_tpa":
-            return bool(getattr(frame, name) == text)
+            return lambda _, frame: _mac(frame.dst) & mask == value & mask
+        case "dl_src":
+            return lambda _, frame: frame.src == text
+        case "ip" | "ipv6":
+            return lambda _, frame: frame.kind in _IP[name]
+        case "arp" | "rarp" | "icmp6" | "udp":
+            return lambda _, frame: frame.kind == name
+        case "arp_op" | "icmp_type" | "tp_src" | "tp_dst" | "nw_ttl":
+            attribute = name.removeprefix("nw_")
+            return lambda _, frame: bool(getattr(frame, attribute) == int(text))
+        case "arp_sha" | "nd_sll" | "nd_tll":
+            return lambda _, frame: bool(getattr(frame, name) == text)
+        case "arp_spa" | "arp_tpa" | "nd_target" | "nw_src" | "nw_dst" | "ipv6_src" | "ipv6_dst":
+            attribute = re.sub("^(nw|ipv6)_", "ip_", name)
+            network = ip_network(text)
+            return lambda _, frame: _within_network(getattr(frame, attribute), network)
         case "tun_id" | "reg0":
-            return bool(getattr(frame, name) == int(text, 16))
+            return lambda _, frame: bool(getattr(frame, name) == int(text, 16))
         case "tun_src" | "tun_ipv6_src":
-            return frame.tun_src == text
+            return lambda _, frame: frame.tun_src == text
     raise SwitchRefuses(f"the switch knows no field {field!r}")
 
 
+def _within_network(address: str, network: IPv4Network | IPv6Network) -> bool:
+    return bool(address) and ip_address(address) in network
+
+
+_MOVES: dict[str, Callable[[Frame], Frame]] = {
+    "move:NXM_OF_ETH_SRC[]->NXM_OF_ETH_DST[]": lambda frame: replace(frame, dst=frame.src),
+    "move:NXM_NX_ARP_SHA[]->NXM_NX_ARP_THA[]": lambda frame: replace(frame, arp_tha=frame.arp_sha),
+    "move:NXM_OF_ARP_SPA[]->NXM_OF_ARP_TPA[]": lambda frame: replace(frame, arp_tpa=frame.arp_spa),
+    "move:OXM_OF_PKT_REG0[0..47]->NXM_OF_ETH_SRC[]": lambda frame: replace(frame, src=_mac_text(frame.xreg0)),
+    "move:OXM_OF_PKT_REG0[0..47]->NXM_NX_ND_TLL[]": lambda frame: replace(frame, nd_tll=_mac_text(frame.xreg0)),
+    "move:NXM_NX_IPV6_SRC[]->NXM_NX_IPV6_DST[]": lambda frame: replace(frame, ip_dst=frame.ip_src),
+    "move:NXM_NX_ND_TARGET[]->NXM_NX_IPV6_SRC[]": lambda frame: replace(frame, ip_src=frame.nd_target),
+    "move:NXM_NX_REG2[]->ERICOXM_OF_ICMPV6_ND_RESERVED[]": lambda frame: replace(frame, nd_reserved=frame.reg2),
+    # The option's type says whose MAC it holds: the asker's before, the target's from here on.
+    "set_field:2->nd_options_type": lambda frame: replace(frame, nd_tll=frame.nd_sll, nd_sll=NO_MAC),
+    "load:0->NXM_OF_VLAN_TCI[]": lambda frame: replace(frame, vlan=None),
+    "pop_vlan": lambda frame: replace(frame, vlan=None),
+    "push_vlan:0x8100": lambda frame: replace(frame, vlan=0),
+}
+
+
 def _rewritten(action: Action, frame: Frame) -> Frame:
-    moved = {
-        "move:NXM_OF_ETH_SRC[]->NXM_OF_ETH_DST[]": {"dst": frame.src},
-        "move:NXM_NX_ARP_SHA[]->NXM_NX_ARP_THA[]": {"arp_tha": frame.arp_sha},
-        "move:NXM_OF_ARP_SPA[]->NXM_OF_ARP_TPA[]": {"arp_tpa": frame.arp_spa},
-        "load:0->NXM_OF_VLAN_TCI[]": {"vlan": None},
-        "pop_vlan": {"vlan": None},
-        "push_vlan:0x8100": {"vlan": 0},
-    }
-    if action in moved:
-        return replace(frame, **moved[action])  # type: ignore[arg-type]  # each with its own field's type
+    if action in _MOVES:
+        return _MOVES[action](frame)
     value, found, name = action.removeprefix("set_field:").partition("->")
     if not action.startswith("set_field:") or not found:
         raise SwitchRefuses(f"the switch knows no action {action!r}")
@@ -296,16 +345,18 @@ def _rewritten(action: Action, frame: Frame) -> Frame:
         case "vlan_vid":
             assert frame.vlan is not None, "setting the VLAN of an untagged frame"
             return replace(frame, vlan=int(value) - PRESENT)
-        case "tun_id":
-            return replace(frame, tun_id=int(value, 16))
-        case "reg0":
-            return replace(frame, reg0=int(value, 16))
+        case "tun_id" | "reg0" | "reg2" | "xreg0":
+            return replace(frame, **{name: int(value, 16)})  # type: ignore[arg-type]  # each of them is a number
         case "tun_dst" | "tun_ipv6_dst":
             return replace(frame, tun_dst=value)
         case "eth_src":
             return replace(frame, src=value)
         case "arp_op":
             return replace(frame, arp_op=int(value))
+        case "icmpv6_type":
+            return replace(frame, icmp_type=int(value))
+        case "ipv6_dst":
+            return replace(frame, ip_dst=value)
         case "arp_sha":
             return replace(frame, arp_sha=value)
         case "arp_spa":
@@ -313,5 +364,20 @@ def _rewritten(action: Action, frame: Frame) -> Frame:
     raise SwitchRefuses(f"the switch knows no field to set in {action!r}")
 
 
+@lru_cache(maxsize=65536)
+def _flow(text: str) -> Flow:
+    return parse.flow(text)
+
+
+@lru_cache(maxsize=65536)
+def _flows(line: str) -> tuple[Flow, ...]:
+    return tuple(parse.flows(line))
+
+
+def _mac_text(number: int) -> str:
+    return number.to_bytes(6).hex(":")
+
+
+@lru_cache(maxsize=65536)
 def _mac(text: str) -> int:
     return int(text.replace(":", ""), 16)

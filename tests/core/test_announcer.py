@@ -144,6 +144,17 @@ def test_on_a_new_connection_all_is_said_again_as_it_stands() -> None:
     assert [event.number for event in again] == [5, 6]
 
 
+def test_an_older_claim_that_comes_back_after_the_present_one_was_put_there_by_somebody_else() -> None:
+    announcer = an_announcer()
+    (first,) = say(announcer, status=Status.BUILD)
+    (second,) = say(announcer)
+
+    assert not announcer.heard(first.claim), "it was on its way when the second was said"
+    assert not announcer.heard(second.claim)
+    assert not announcer.heard(second.claim), "it came twice"
+    assert announcer.heard(first.claim)
+
+
 def test_what_an_earlier_process_left_behind_is_ended_in_our_name() -> None:
     announcer = an_announcer()
 

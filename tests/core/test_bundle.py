@@ -261,7 +261,8 @@ def test_a_bundle_there_and_the_bundle_back_lead_home(
 ) -> None:
     switch = a_switch(before.values())
 
-    switch.commit(diff(before, after, OWN).text() + diff(after, before, OWN).text())
+    switch.commit(diff(before, after, OWN).text())
+    switch.commit(diff(after, before, OWN).text())
 
     assert table(switch.items()) == before
 

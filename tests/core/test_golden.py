@@ -4,6 +4,7 @@
 """
 
 import os
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from portwatch.model import (
     tunnel_endpoint,
 )
 from portwatch.openflow.flow import Flow, Item
-from tests.core.fleet import INT, START, TOPICS, TUN, Fleet, Host, a_claim, a_port
+from tests.core.fleet import INT, START, SWITCH_PORTS, TOPICS, TUN, Fleet, Host, a_claim, a_port
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 REWRITE = bool(os.environ.get("REWRITE_GOLDEN"))
@@ -43,8 +44,11 @@ def is_golden(name: str, text: str) -> None:
 
 @cache
 def the_settled_fabric() -> Fleet:
-    """Return three hosts and two networks whose addresses overlap; blue has a distributed router."""
-    fleet = Fleet(3)
+    """Return three hosts and two networks whose addresses overlap; blue has a distributed router.
+
+    All is as by default, on a datapath that can do everything.
+    """
+    fleet = Fleet(3, checked=True, ports=replace(SWITCH_PORTS, nd_extensions=True))
     gateway = (fixed_ip("10.0.0.1"),)
     router = a_port("p9", "blue", segmentation_id=Vni(100), kind=Kind.SHARED, fixed_ips=gateway)
     for host, port in (
@@ -88,8 +92,8 @@ def test_the_settled_fabric_reaches_whom_it_should() -> None:
     """Guards the files: what they hold is a fabric that works."""
     fleet = the_settled_fabric()
 
-    assert fleet.hears("hv3/p3") == {"hv1/p1", "hv1/p9", "hv2/p2", "hv2/p9"}
-    assert fleet.hears("hv1/p5") == {"hv2/p6"}
+    assert fleet.hears("hv3/p3", ip_src="10.0.0.4") == {"hv1/p1", "hv1/p9", "hv2/p2", "hv2/p9"}
+    assert fleet.hears("hv1/p5", ip_src="10.0.0.3") == {"hv2/p6"}
 
 
 # --- the payloads ------------------------------------------------------------------------------------------------

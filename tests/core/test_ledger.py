@@ -352,6 +352,17 @@ def test_what_was_once_wanted_by_us_is_spared_no_more() -> None:
     assert commit(ledger) == ["flow delete_strict"]
 
 
+def test_what_serves_many_is_spared_also_when_one_of_them_has_come_and_gone() -> None:
+    ledger = Ledger(OWN, spare=[ONE, TWO].__contains__, joint=[ONE].__contains__)
+    ledger.want("p1", [ONE, TWO])
+    ledger.read_back([ONE, TWO])
+
+    ledger.want("p1", [])
+
+    assert commit(ledger) == ["flow delete_strict"]
+    assert (ledger.installed, ledger.spared) == (table([ONE]), [ONE])
+
+
 def test_a_spared_flow_that_is_wanted_otherwise_changes_at_once() -> None:
     ledger = a_ledger(ONE, spare=[ONE])
     commit(ledger)

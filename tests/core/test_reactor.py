@@ -1229,6 +1229,21 @@ def test_a_claim_of_ours_that_somebody_else_cleared_is_said_again() -> None:
     assert fleet["hv2"].knows("blue") == 1
 
 
+def test_a_claim_of_ours_over_which_somebody_wrote_an_older_one_is_said_again_once() -> None:
+    fleet = a_fleet("p1", "p2")
+    topic = TOPICS.port(BLUE, fleet["hv1"].name, P1.port_id)
+    older = fleet.retained[topic]
+    fleet["hv1"].change("p1", fixed_ips=(fixed_ip("10.0.0.77"),))
+    fleet.settle()
+    said = len(fleet.said)
+
+    fleet.broker((Publication(topic, older, retain=True),))
+    fleet.settle()
+
+    assert b"10.0.0.77" in fleet.retained[topic]
+    assert [topic for topic, _ in fleet.said[said + 1 :]].count(topic) == 1
+
+
 def test_it_is_said_again_also_after_the_port_had_been_away() -> None:
     fleet = a_fleet("p1 p4", "p2")
     for _ in range(3):

@@ -318,6 +318,22 @@ def test_a_mismatch_that_lasts_is_as_old_as_its_beginning() -> None:
     assert late(snapshots, START + 10 + PATIENCE + 0.1) == (HV2,)
 
 
+def test_what_was_asked_for_in_vain_stays_incomplete_and_is_asked_for_ever_more_rarely() -> None:
+    snapshots = a_snapshot(P2)
+    snapshots.arrived(P3, START)
+    asked = []
+
+    for seconds in range(1, 200):
+        if snapshots.to_ask_again(START + seconds):
+            asked.append(seconds)
+            snapshots.subscribed(BLUE, START + seconds)
+            snapshots.arrived(P2, START + seconds)
+            state(snapshots, HV2, P2, P3, now=START + seconds)
+        assert (HV2 in late(snapshots, START + seconds)) is (seconds > PATIENCE)
+
+    assert asked == [10, 30, 70, 150]
+
+
 def test_a_share_that_matches_again_is_complete_again() -> None:
     snapshots = a_snapshot(P2)
     snapshots.arrived(P3, START + 10)

@@ -95,9 +95,15 @@ class Announcer:
         self.ended.clear()
         self._echoes.clear()
 
-    def heard(self, claim: Claim) -> None:
-        """A claim of ours has come back to us."""
-        self._echoes[claim.port.port_id] = claim.revision
+    def heard(self, claim: Claim) -> bool:
+        """A claim of ours has come back to us. Has something older been put over the one that we hold up now?
+
+        A topic keeps its order: what comes after our present claim, and was said before it, was not put there by us.
+        """
+        port_id = claim.port.port_id
+        before = self._echoes.get(port_id)
+        self._echoes[port_id] = claim.revision
+        return before == self.claims[port_id].revision and claim.revision < before
 
     def cleared(self, key: ClaimKey) -> bool:
         """A claim of ours was cleared on the bus. Did somebody else do that, to the claim that we hold up now?
@@ -111,7 +117,7 @@ class Announcer:
         return self._echoes.pop(key[2], None) == claim.revision
 
     def repeat(self, port_id: PortId, now: datetime) -> tuple[PortEvent, ...]:
-        """Say a claim again that somebody else has cleared."""
+        """Say a claim again that somebody else has cleared, or written over."""
         claim = self.claims[port_id]
         claim = self.claims[port_id] = replace(claim, revision=claim.revision + 1)
         return self._stamped((PortUpdated(claim),), now)

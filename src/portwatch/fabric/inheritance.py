@@ -20,7 +20,7 @@ from portwatch.fabric.pipeline import (
 )
 from portwatch.fabric.snapshots import Snapshots
 from portwatch.model import HostName, LocalVlan, NetworkId, Segment, TunnelEndpoint
-from portwatch.openflow.flow import Field, Item
+from portwatch.openflow.flow import Field, Flow, Item
 
 
 class Inheritance:
@@ -48,6 +48,11 @@ class Inheritance:
     def heard_more(self) -> None:
         """The bus has said more: ask again."""
         self._heard.clear()
+
+    @staticmethod
+    def serves_many(flow: Flow) -> bool:
+        """Is this inherited for the sake of all whom a host, or a segment, has?"""
+        return serves_flood(flow) or accepted_peer(flow) is not None
 
     def spare(self, bridge: Bridge, item: Item) -> bool:
         """Must this inherited item stay, although it is not wanted?"""

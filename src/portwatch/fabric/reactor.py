@@ -75,8 +75,10 @@ class Reactor:
         self._endpoints: dict[HostName, TunnelEndpoint] = {}
         self._inheritance = Inheritance(self.fabric, self.snapshots, self._endpoints)
         self._sequences = Sequences(self.fabric)
+        inherits = self._inheritance
         self.ledgers = {
-            bridge: Ledger(OWN, farewell, partial(self._inheritance.spare, bridge), is_optional) for bridge in Bridge
+            bridge: Ledger(OWN, farewell, partial(inherits.spare, bridge), is_optional, inherits.serves_many)
+            for bridge in Bridge
         }
         self.generation = 0
         """Counts the inputs that changed what is wanted."""
@@ -416,8 +418,9 @@ class Reactor:
         if isinstance(event, PortRemoved):
             self.snapshots.ended(event.key, clock)
         elif claim.session == self.identity.session and self._holds(event.key):
-            self.announcer.heard(claim)
             self.snapshots.arrived(claim, clock)
+            if self.announcer.heard(claim):
+                self._publish(self.announcer.repeat(event.key[2], now))
         elif self._loaded:
             self._left_over(claim, now)
         else:

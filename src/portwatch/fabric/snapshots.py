@@ -77,7 +77,9 @@ class Snapshots:
             return
         snapshot.since = now
         for share in snapshot.shares.values():
-            share.manifest, share.complete, share.mismatch_since = None, False, now
+            share.manifest, share.complete = None, False
+            if share.mismatch_since is None:  # one that lasts is no younger for our having asked again
+                share.mismatch_since = now
             share.fresh.clear()
 
     def arrived(self, claim: Claim, now: float) -> set[ClaimKey]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 
 from portwatch.openflow.bundle import Bundle, Mod, Ownership, Purge, diff
-from portwatch.openflow.flow import Flow, FlowKey, Group, GroupKey, Item, ItemKey
+from portwatch.openflow.flow import Flow, FlowKey, Group, Item, ItemKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +33,12 @@ class Ledger:
         farewell: Callable[[Flow], tuple[Purge, ...]] = lambda flow: (),
         spare: Callable[[Item], bool] = lambda item: False,
         optional: Callable[[Item], bool] = lambda item: False,
+        joint: Callable[[Flow], bool] = lambda flow: False,
     ) -> None:
         """*farewell* says what is purged with a flow that goes; *spare* which unwanted items must not go yet.
 
-        *optional* items are those that the switch may be unable to take: they share no bundle with others.
+        *optional* items are those that the switch may be unable to take: they share no bundle with others. *joint*
+        flows serve many: that one of these came and went says nothing of the others, who may be unheard of yet.
         """
         self.own = own
         self.wanted: dict[ItemKey, Item] = {}
@@ -47,6 +49,7 @@ class Ledger:
         self._farewell = farewell
         self._spare = spare
         self._optional = optional
+        self._joint = joint
         self._wants: dict[ItemKey, dict[Hashable, Item]] = {}
         """Who wants what of a key. Two may, for a moment: the later one counts, and what it leaves is the other's."""
         self._by_owner: dict[Hashable, tuple[ItemKey, ...]] = {}
@@ -85,7 +88,7 @@ class Ledger:
             del self.wanted[key]
         else:
             self.wanted[key] = item
-        if isinstance(item, Flow):
+        if item is not None and not self._serves_many(item):
             self._inherited.discard(key)
         self._owed.add(key)
         return True
@@ -190,6 +193,9 @@ class Ledger:
             if (have := self.installed.get(key)) is not None and have != self.wanted.get(key)
         ]
 
+    def _serves_many(self, item: Item) -> bool:
+        return isinstance(item, Group) or self._joint(item)
+
     def _is_optional(self, key: ItemKey) -> bool:
         item = self.wanted.get(key) or self.installed.get(key)
         return item is not None and self._optional(item)
@@ -206,7 +212,7 @@ class Ledger:
         )
         if self.fresh:
             # Left by the process before us: what we do not want of it we may want as soon as we have heard all.
-            self._inherited = {key for key in real if isinstance(key, GroupKey) or key not in self.wanted}
+            self._inherited = {key for key, item in real.items() if key not in self.wanted or self._serves_many(item)}
             self.fresh = False
         self._inherited &= real.keys()
         self.installed = real
