@@ -75,7 +75,7 @@ def _play(stage: Stage, fault: Fault) -> Outcome:
     started = time.monotonic()
     try:
         outcome = suffer(stage, fault)
-    except (LabError, AssertionError) as error:
+    except (LabError, AssertionError, OSError) as error:
         outcome = Outcome(fault, notes=stage.notes, wrong=[str(error)])
     print(f"{_lost(outcome):>18} {_silence(outcome):>26}", end="")
     print(f"  converged {outcome.seconds:5.1f} s  flows {_flows(outcome):>10}", end="")

@@ -60,6 +60,12 @@ class Chaos:
             talk.speaker.reach(talk.address, CONVERGED_SECONDS)
         return took
 
+    def clear(self) -> None:
+        """Unplug what is left of the ports that came."""
+        for port, hypervisor in self._places.items():
+            hypervisor.unplug(port)
+        self._places.clear()
+
     def astray(self) -> set[tuple[str, str]]:
         """Return each (MAC, host) that is wanted and not held, or held and not wanted."""
         plugged = [*self.stage.site.plugged, *((hv, port) for port, hv in self._places.items())]
