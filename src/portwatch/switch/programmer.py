@@ -18,9 +18,10 @@ from portwatch.errors import BundleInvalid, BundleRejected, OutcomeUnknown, Swit
 from portwatch.metrics import Metrics
 from portwatch.openflow import parse
 from portwatch.openflow.bundle import Bundle, Mod
-from portwatch.openflow.flow import FlowKey, Item
+from portwatch.openflow.flow import Item
 from portwatch.openflow.ledger import Drift, Ledger
 from portwatch.switch.fault import LineRejected
+from portwatch.switch.groups import ALL_GROUPS, watch_groups
 from portwatch.switch.monitor import FlowEvent, watch
 from portwatch.switch.ofctl import OfCtl
 
@@ -28,8 +29,10 @@ BACKOFF: Final = (0.05, 2.0)
 """Seconds to wait for a switch that does not answer: at first, and at most."""
 AUDIT_EVERY: Final = 25.0
 """Seconds between read-backs that nothing has asked for: own flows are back within 30 (docs/contract.md, section 6)."""
+SUSPECT_REST: Final = 10
+"""Between read-backs that the monitor asks for lie so many times the seconds that the last one took, …"""
 SUSPECT_EVERY: Final = 1.0
-"""Seconds between read-backs that the monitor asks for, at least."""
+"""… but at most these: who goes on tampering with a large table must not keep us from all else."""
 ECHO: Final = 0.1
 """Seconds after a commit in which the monitor may still be telling of it; no more changes than it made, though."""
 PURGE_AGAIN: Final = 1.0
@@ -96,10 +99,12 @@ class Programmer:
         self._work = asyncio.Event()
         self._come = asyncio.Event()
         self._backoff = Backoff()
+        self._newly_come = False
         self._connected = 0
         self._unknown = 0
         self._suspect = False
         self._echoes = 0
+        self._read_took = 0.0
         self._read_at = self._committed_at = self._refused_at = -1000.0
         self._held: tuple[str, str] | None = None
         self._purges: deque[tuple[float, tuple[Mod, ...]]] = deque()
@@ -118,26 +123,38 @@ class Programmer:
         """Work for ever: watch the switch, read it back, program it; and from the start when it goes."""
         while True:
             try:
-                # The monitor first: what is read back once it stands misses nothing, and its end tells the switch's.
-                async with watch(self._ofctl, self.bridge) as events:
+                if self._newly_come and not self._ledger.fresh:
+                    await self._fill()
+                # The monitors first: what is read back once they stand misses nothing, and they end with the switch.
+                async with watch(self._ofctl, self.bridge) as flows, watch_groups(self._ofctl, self.bridge) as groups:
                     self._connected += 1
                     if self._connected > 1:
                         self._metrics.reconnects.labels("switch").inc()
                     await self._read_back()
                     self._backoff.reset()
-                    await self._serve(events)
+                    await self._serve(flows, groups)
             except SwitchUnavailable as error:
                 if self._ledger.known:
                     self._ledger.lost()
                 self._ledger.retry_refused()
                 self._say_trouble(error.detail)
-                await self._pause()
+                self._newly_come = await self._pause()
+
+    async def _fill(self) -> None:
+        """Give a switch all at once. It has just come and holds nothing: believe that first, and look afterwards."""
+        self._newly_come = False
+        self._account.read_back(())
+        await self._commit()
+        self._ledger.lost()
 
     # --- within -------------------------------------------------------------------------------------------------------
 
-    async def _serve(self, events: AsyncIterator[FlowEvent]) -> NoReturn:
+    async def _serve(self, flows: AsyncIterator[FlowEvent], groups: AsyncIterator[int]) -> NoReturn:
         """Commit what is owed and look after what drifts, until the switch goes."""
-        following = asyncio.ensure_future(self._follow(events))
+        following = {
+            asyncio.ensure_future(self._follow_flows(flows)),
+            asyncio.ensure_future(self._follow_groups(groups)),
+        }
         try:
             while True:
                 if not self._ledger.known:
@@ -147,35 +164,45 @@ class Programmer:
                     continue
                 self._say_trouble(None)
                 self._work.clear()
-                if following.done():
-                    following.result()
+                for ended in (task for task in following if task.done()):
+                    ended.result()
                 work = asyncio.ensure_future(self._work.wait())
                 timeout = min(self._until_audit(), self._until_purge())
-                await asyncio.wait({following, work}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({*following, work}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
                 work.cancel()
                 if self._until_purge() <= 0:
                     await self._purge_again()
                 if self._until_audit() <= 0 and not self._ledger.owes:
                     await self._audit()
         finally:
-            following.cancel()
-            await asyncio.wait({following})
+            for task in following:
+                task.cancel()
+            await asyncio.gather(*following, return_exceptions=True)
 
-    async def _follow(self, events: AsyncIterator[FlowEvent]) -> None:
-        """Hold what the switch tells against our own doings; its end is the switch's: SwitchUnavailable."""
+    async def _follow_flows(self, events: AsyncIterator[FlowEvent]) -> None:
+        """Look at each change of a flow of ours; the end of them is the switch's: SwitchUnavailable."""
         async for event in events:
-            if not self._account.is_ours(event.cookie):
-                continue
-            if perf_counter() - self._committed_at > ECHO:
-                self._echoes = 0
-            self._echoes -= 1
-            if self._echoes < 0:
-                self._suspect = True
-                self._work.set()
+            if self._account.is_ours(event.cookie):
+                self._note_change()
+
+    async def _follow_groups(self, group_ids: AsyncIterator[int]) -> None:
+        async for group_id in group_ids:
+            if group_id in self._account.group_ids or group_id == ALL_GROUPS:
+                self._note_change()
+
+    def _note_change(self) -> None:
+        """Hold what the switch tells against our own doings: what they do not explain is looked at."""
+        if perf_counter() - self._committed_at > ECHO:
+            self._echoes = 0
+        self._echoes -= 1
+        if self._echoes < 0:
+            self._suspect = True
+            self._work.set()
 
     def _until_audit(self) -> float:
         since = perf_counter() - self._read_at
-        return max(0.0, (SUSPECT_EVERY if self._suspect else AUDIT_EVERY) - since)
+        rest = min(SUSPECT_EVERY, SUSPECT_REST * self._read_took)
+        return max(0.0, (rest if self._suspect else AUDIT_EVERY) - since)
 
     def _until_purge(self) -> float:
         return max(0.0, self._purges[0][0] - perf_counter()) if self._purges else AUDIT_EVERY
@@ -213,6 +240,7 @@ class Programmer:
         """How many changes the monitor may still tell that are our own doing."""
         self._read_at = started
         dumps = (await self._account.dump_flows(self._ofctl), await self._ofctl.dump_groups(self.bridge))
+        self._read_took = perf_counter() - started
         if self._ledger.known and dumps == self._held:
             return Drift(0, 0, 0)
         items: list[Item] = [*parse.groups(dumps[1], self._account.group_ids)]
@@ -222,20 +250,24 @@ class Programmer:
                 await asyncio.sleep(0)
         first = not self._ledger.known
         drift = self._account.read_back(items)
+        self._read_took = perf_counter() - started
         self._held = None if self._ledger.owes else dumps
-        self._metrics.resync_seconds.observe(perf_counter() - started)
+        self._metrics.resync_seconds.observe(self._read_took)
         if first:
             self.trouble = "what the switch holds is being brought up to date" if self._ledger.owes else None
             log.info("switch read back", bridge=self.bridge, items=len(self._ledger.installed))
         return drift
 
-    async def _pause(self) -> None:
-        """Wait for the switch a little longer each time, but not through the news that the bridge has come."""
+    async def _pause(self) -> bool:
+        """Wait for the switch a little longer each time, but do not sleep through its coming: True when it has come."""
         self._come.clear()
+        told, comes = (asyncio.ensure_future(each) for each in (self._come.wait(), self._ofctl.comes(self.bridge)))
         try:
-            await asyncio.wait_for(self._come.wait(), self._backoff.next())
-        except TimeoutError:
-            return
+            await asyncio.wait({told, comes}, timeout=self._backoff.next(), return_when=asyncio.FIRST_COMPLETED)
+            return comes.done()
+        finally:
+            told.cancel()
+            comes.cancel()
 
     async def _commit(self) -> None:
         generation = self._account.generation
@@ -247,7 +279,7 @@ class Programmer:
         started = perf_counter()
         self._held = None
         self._committed_at = started
-        self._echoes = sum(isinstance(mod.key, FlowKey) for mod in bundle.mods)
+        self._echoes = len(bundle) - len(bundle.purges)
         try:
             await self._ofctl.commit(self.bridge, bundle.text())
         except asyncio.CancelledError:
