@@ -73,7 +73,7 @@ class Exchange:
         self._tenure = Tenure(identity.session, self.started_at)
         self._introduction = asyncio.Event()
         self._stepping_down = False
-        self._inbox: Mailbox[str, tuple[News, bool]] = Mailbox(_newer)
+        self._inbox: Mailbox[str, tuple[News, bool]] = Mailbox(newer)
         self._manifests: Mailbox[NetworkId, None] = Mailbox()
         self._followers: set[asyncio.Queue[bytes]] = set()
         self._due: set[NetworkId] = set()
@@ -358,11 +358,15 @@ class Exchange:
             queue.put_nowait(payload)
 
 
-def _newer(old: tuple[News, bool], new: tuple[News, bool]) -> tuple[News, bool]:
-    """Of two words on one topic the later counts, unless it is an older revision of the same session: a replay."""
+def newer(old: tuple[News, bool], new: tuple[News, bool]) -> tuple[News, bool]:
+    """Of two words on one topic the later counts, unless it is an older revision of the same session: a replay.
+
+    Whether it was said before we listened is told by the first that spoke of the same attachment.
+    """
     before, after = old[0], new[0]
-    if isinstance(before, PortEvent) and isinstance(after, PortEvent):
-        same = before.claim.session == after.claim.session
-        if same and after.claim.revision < before.claim.revision:
+    if isinstance(before, PortEvent) and isinstance(after, PortEvent) and before.claim.session == after.claim.session:
+        if after.claim.revision < before.claim.revision:
             return old
+        if after.claim.seq == before.claim.seq:
+            return after, old[1]
     return new

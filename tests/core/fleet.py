@@ -100,6 +100,10 @@ def a_claim(port: Port | None = None, host: int = 2, **changes: object) -> Claim
     return Claim(**{**known, **changes})  # type: ignore[arg-type]  # builders are called with the right types
 
 
+class Replayed(bytes):
+    """A payload that was retained before the subscription by which it comes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """What a Port row remembers: a tag that once was written stays."""
@@ -499,7 +503,7 @@ class Fleet:
         match news:
             case PortEvent() | ClaimGone():
                 try:
-                    host.reactor.heard(news, host.now, self.clock)
+                    host.reactor.heard(news, host.now, self.clock, replayed=isinstance(payload, Replayed))
                 except StaleEvent:
                     return
             case Manifest():
@@ -552,7 +556,7 @@ class Fleet:
             if new.intersection(TOPICS.of_network(network_id)):
                 reactor.snapshots.subscribed(network_id, self.clock)
         for one in sorted(new):
-            host.inbox += [(topic, said) for topic, said in self.retained.items() if _covers(one, topic)]
+            host.inbox += [(topic, Replayed(said)) for topic, said in self.retained.items() if _covers(one, topic)]
         self.subscribe(host)
 
     def carry_out(self, host: Host) -> None:

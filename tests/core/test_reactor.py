@@ -774,7 +774,6 @@ def test_a_port_with_another_mac_comes_after_its_own_older_claim() -> None:
     assert fleet["hv2"].claim("p1").seq == fleet["hv1"].claim("p1").seq + 1
 
 
-@pytest.mark.xfail(strict=True, reason="a young sequence outbids one that was taken later")
 def test_of_two_attachments_before_the_network_has_settled_the_later_wins() -> None:
     fleet = a_fleet("", "p4", "")
 
@@ -784,6 +783,82 @@ def test_of_two_attachments_before_the_network_has_settled_the_later_wins() -> N
     fleet.settle()
 
     assert fleet.hears("hv2/p4", mac("p1")) == {"hv3/p1"}
+
+
+@pytest.mark.parametrize("hours", [-3, 3])
+@pytest.mark.parametrize("skewed", ["hv1", "hv2"])
+@pytest.mark.parametrize("there_before", ["", "p4"])
+def test_a_move_is_a_move_whoever_of_the_two_has_a_wrong_clock(skewed: str, hours: int, there_before: str) -> None:
+    """When the later one can see the earlier one's claim, clocks do not matter."""
+    fleet = Fleet(3)
+    fleet[skewed].skew = timedelta(hours=hours)
+    for host, names in (("hv1", "p1"), ("hv2", there_before), ("hv3", "p3")):
+        for name in names.split():
+            fleet[host].plug(a_port(name))
+    fleet.settle()
+
+    fleet["hv2"].plug(P1)
+    fleet.settle()
+
+    assert fleet.hears("hv3/p3", mac("p1")) == {"hv2/p1"}
+
+
+@pytest.mark.parametrize("hours", [-3, 3])
+@pytest.mark.parametrize("skewed", ["hv1", "hv2"])
+def test_a_newer_attachment_that_is_heard_of_live_is_not_outbid(skewed: str, hours: int) -> None:
+    """A network that has not settled is no reason to come before those that came after."""
+    fleet = a_fleet("p4", "", "p3", settled=False)
+    fleet[skewed].skew = timedelta(hours=hours)
+    fleet["hv1"].plug(P1)
+    fleet.hush()
+
+    fleet["hv2"].plug(P1)
+    fleet.settle()
+    fleet.settle()
+
+    assert fleet.hears("hv3/p3", mac("p1")) == {"hv2/p1"}
+
+
+def test_who_was_cut_off_does_not_outbid_what_was_attached_elsewhere_meanwhile() -> None:
+    fleet = a_fleet("", "", "p3")
+    fleet["hv1"].disconnect()
+    fleet["hv1"].plug(P1)
+    fleet.settle(600)
+
+    fleet["hv2"].plug(P1)
+    fleet.settle(600)
+    fleet["hv1"].connect()
+    fleet.settle()
+
+    assert fleet.hears("hv3/p3", mac("p1")) == {"hv2/p1"}
+
+
+def test_a_port_that_came_while_we_were_away_does_not_outbid_one_that_came_since() -> None:
+    fleet = a_fleet("p2", "p4", "p3")
+    fleet["hv1"].kill()
+    fleet["hv1"].plug(P1)
+    fleet["hv1"].start()
+    fleet.hush()
+
+    fleet["hv2"].plug(P1)
+    fleet.settle()
+    fleet.settle()
+
+    assert fleet.hears("hv3/p3", mac("p1")) == {"hv2/p1"}
+
+
+def test_a_claim_from_a_fast_clock_that_is_heard_once_more_has_not_come_before_for_that() -> None:
+    fleet = a_fleet("p4", "", "p3", settled=False)
+    fleet["hv2"].skew = timedelta(hours=3)
+    fleet["hv1"].plug(P1)
+    fleet.hush()
+    fleet["hv2"].plug(P1)
+    fleet.hush()
+
+    fleet["hv1"].connect()
+    fleet.settle()
+
+    assert fleet.hears("hv3/p3", mac("p1")) == {"hv2/p1"}
 
 
 def test_an_old_claim_that_comes_after_the_network_has_settled_does_not_make_a_port_younger() -> None:

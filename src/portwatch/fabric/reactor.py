@@ -180,8 +180,8 @@ class Reactor:
             self._withdraw({event.key, *self.snapshots.ended(event.key, clock)})
             return True
         self._said_more = True
-        if replayed:
-            self._sequences.came_before(event.key)
+        if replayed and (held is None or held.seq != event.claim.seq):
+            self._sequences.came_before(event.claim, now)
         self._wants(self.fabric.feed(event.claim))
         self._withdraw(self.snapshots.arrived(event.claim, clock))
         return True
@@ -305,7 +305,7 @@ class Reactor:
         if (network_id := plug.port.network_id) is not None:
             self.snapshots.listen(network_id)
             if self.snapshots.settled(network_id):
-                self._sequences.grow_up((plug.port,), now, just_come=True)
+                self._sequences.grow_up((plug.port,), just_come=True)
         if before is None or _wiring(before) != _wiring(plug):
             self._changed.add(port_id)
             self._installed.discard(port_id)
@@ -342,7 +342,7 @@ class Reactor:
 
     def _grow_up(self, port_ids: Iterable[PortId], now: datetime) -> None:
         """All rivals of these ports are visible now."""
-        for port_id in self._sequences.grow_up((self.plugs[port_id].port for port_id in port_ids), now):
+        for port_id in self._sequences.grow_up(self.plugs[port_id].port for port_id in port_ids):
             self._claim_again(port_id, now)
 
     def _claim_again(self, port_id: PortId, now: datetime) -> None:
