@@ -833,6 +833,17 @@ def test_who_was_cut_off_does_not_outbid_what_was_attached_elsewhere_meanwhile()
     assert fleet.hears("hv3/p3", mac("p1")) == {"hv2/p1"}
 
 
+def test_a_port_that_came_while_we_were_away_came_after_those_that_were_elsewhere_before() -> None:
+    fleet = a_fleet("p2", "p1", "p3")
+    fleet["hv1"].kill()
+    fleet["hv1"].plug(P1)
+
+    fleet["hv1"].start()
+    fleet.settle()
+
+    assert fleet.hears("hv3/p3", mac("p1")) == {"hv1/p1"}
+
+
 def test_a_port_that_came_while_we_were_away_does_not_outbid_one_that_came_since() -> None:
     fleet = a_fleet("p2", "p4", "p3")
     fleet["hv1"].kill()
