@@ -22,7 +22,7 @@ from portwatch.fabric.pipeline import COOKIE, GROUPS, LEARNED_COOKIE, OWN, Bridg
 from portwatch.fabric.reactor import PortRecord, Reactor
 from portwatch.mailbox import Mailbox
 from portwatch.metrics import Metrics
-from portwatch.model import HostName, Plug, PortId, Segment
+from portwatch.model import HostName, Plug, PortId, Segment, TunnelEndpoint
 from portwatch.openflow.flow import Item
 from portwatch.openflow.ledger import Drift
 from portwatch.ovsdb import records
@@ -33,6 +33,8 @@ from portwatch.switch.programmer import Programmer
 
 TICK = 0.5
 """Seconds between looks at what only time decides."""
+REFUSED_EVERY = 60.0
+"""Seconds for which a host that comes to have another's tunnel address again is not told of again."""
 RECORDS_RETRY = 0.5
 """Seconds after which Port rows are written again that could not be."""
 
@@ -74,6 +76,7 @@ class Agent:
         self._moves = 0
         self._frozen: set[Station] = set()
         self._apart: set[tuple[Segment, HostName]] = set()
+        self._refused: dict[tuple[HostName, TunnelEndpoint], float] = {}
         self.clock = time.monotonic
 
     # --- OVSDB ---------------------------------------------------------------------------------------------------
@@ -140,6 +143,7 @@ class Agent:
                 self.directory.settle(clock)
             self._count_moves()
             self._tell_disagreements()
+            self._tell_refused(clock)
             self._carry_out()
 
     def drain(self, *, leaving: bool) -> int:
@@ -167,6 +171,12 @@ class Agent:
             troubles["bus"] = self.exchange.link.trouble
         elif self.exchange.link.refused:
             troubles["bus"] = next(iter(self.exchange.link.refused.values()))
+        fabric, host = self.reactor.fabric, self.identity.host
+        if (endpoint := fabric.refused.get(host)) is not None:
+            troubles["tunnel"] = (
+                f"{endpoint} (tunnel.local_ip) is the address of {fabric.holders[endpoint]}, which has had it longer:"
+                " the other hosts ignore what this one says"
+            )
         return troubles
 
     # --- within -------------------------------------------------------------------------------------------------------
@@ -203,6 +213,20 @@ class Agent:
                 segmentation_id=segment.vni,
             )
         self._apart = apart
+
+    def _tell_refused(self, clock: float) -> None:
+        """Say of each host whose claims are ignored, of this one too, whose tunnel address it has; not all the time."""
+        fabric = self.reactor.fabric
+        refused = fabric.refused.items()
+        for host, endpoint in sorted(refused - self._refused.keys()):
+            log.error(
+                "a host has the tunnel address of another, which has had it longer; its claims are ignored",
+                host=host,
+                tunnel_ip=str(endpoint),
+                holder=fabric.holders[endpoint],
+            )
+        told = {each: at for each, at in self._refused.items() if clock - at < REFUSED_EVERY}
+        self._refused = told | dict.fromkeys(refused, clock)
 
     def _count_moves(self) -> None:
         """Count what moved, and sound the alarm for what moves too often."""

@@ -25,6 +25,7 @@ from portwatch.fabric.directory import Directory
 from portwatch.fabric.fabric import SwitchPorts
 from portwatch.fabric.pipeline import Bridge, Policy
 from portwatch.fabric.reactor import PortRecord, Reactor, StaleEvent
+from portwatch.fabric.tenure import Tenure
 from portwatch.model import (
     GENEVE,
     GRE,
@@ -153,6 +154,10 @@ class Host:
     dropped: frozenset[str] = frozenset()
     skew: timedelta = timedelta()
     next_ofport: int = 10
+    tenure: Tenure = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tenure = _tenure(self)
 
     @property
     def name(self) -> HostName:
@@ -247,6 +252,7 @@ class Host:
         self.alive = True
         self.unwritten.clear()
         self.reactor = self.fleet.reactor(self.reactor.identity)
+        self.tenure = _tenure(self)
         self.directory = self.fleet.new_directory()
         self.picture_tells({name: self.plug_of(name) for name in self.plugged})
         if read_back:
@@ -301,6 +307,11 @@ class Host:
         self.disconnect()
         self.connected = True
         self.fleet.subscribe(self)
+        self.tenure.announce()
+        if (said := self.fleet.retained.get(TOPICS.host(self.name))) is not None:
+            predecessor = TOPICS.decode(TOPICS.host(self.name), said)
+            assert isinstance(predecessor, HostStatus)
+            self.tenure.hear(predecessor)
         if hears_first:
             self.fleet.hear_all(self)
         greeting = [self.words(event) for event in self.reactor.say_again(self.now)]
@@ -344,7 +355,9 @@ class Host:
 
     def _status(self, state: str) -> Publication:
         identity = self.reactor.identity
-        status = HostStatus(identity.host, identity.session, state, identity.endpoint, "vxlan", "0", START)
+        tenure = self.tenure
+        since = tenure.started_at, tenure.tunnel_since
+        status = HostStatus(identity.host, identity.session, state, identity.endpoint, "vxlan", "0", *since)
         return Publication(TOPICS.host(identity.host), wire.encode_host(status), retain=True)
 
     # --- questions -----------------------------------------------------------------------------------------------
@@ -513,7 +526,7 @@ class Fleet:
             case HostStatus():
                 host.reactor.seen(news, self.clock)
             case wire.HostGone(name):
-                host.reactor.hosts.pop(name, None)
+                host.reactor.forgot(name)
         self.carry_out(host)
 
     def broker(self, publications: Iterable[Publication]) -> None:
@@ -682,6 +695,11 @@ def _a_switch() -> Switch:
 def _let_strangers_in(switch: Switch) -> None:
     switch.flows[STRANGERS_FLOW.key] = STRANGERS_FLOW
     switch.groups[STRANGERS_GROUP.key] = STRANGERS_GROUP
+
+
+def _tenure(host: Host) -> Tenure:
+    identity = host.reactor.identity
+    return Tenure(identity.session, host.now, identity.endpoint)
 
 
 def _is_programmed(item: Item) -> bool:

@@ -8,13 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 
 from portwatch.events import (
-    LEAVING,
     OFFLINE,
-    ONLINE,
     ClaimGone,
     ClaimKey,
     HostStatus,
@@ -208,12 +206,20 @@ class Reactor:
         else:
             self._offline_since.pop(status.host, None)
             self._wants(self.fabric.readmit(status.host))
-        if status.state not in (ONLINE, LEAVING):
+        if not status.lives:
             self._online_since.pop(status.host, None)
         elif before is None or before.session != status.session or status.host not in self._online_since:
             self._online_since[status.host] = clock
         if status.tunnel_ip is not None:
             self._endpoints[status.host] = status.tunnel_ip
+        since = status.tunnel_since or status.started_at or datetime.min.replace(tzinfo=UTC)
+        residence = (status.tunnel_ip, since) if status.lives and status.tunnel_ip is not None else None
+        self._wants(self.fabric.resides(status.host, residence))
+
+    def forgot(self, host: HostName) -> None:
+        """A host's status was cleared: an operator has forgotten it."""
+        self.hosts.pop(host, None)
+        self._wants(self.fabric.resides(host, None))
 
     def settle(self, now: datetime, clock: float) -> None:
         """Time has passed: networks may have become complete, and what was spared for their sake may go."""
