@@ -71,6 +71,7 @@ class Agent:
         }
         self._database = database
         self._records: Mailbox[PortId, PortRecord] = Mailbox()
+        self._writing: dict[PortId, PortRecord] = {}
         self._seen: dict[PortId, float] = {}
         self._loaded = asyncio.Event()
         self._moves = 0
@@ -94,6 +95,10 @@ class Agent:
 
     def _plugged(self, plugs: Mapping[PortId, Plug | None], seen: float) -> None:
         """Tell the reactor; when this is the first time, the programmers begin."""
+        for port_id in plugs:
+            # What is to be remembered is decided anew: the Port row may be another one, of another attachment.
+            self._records.drop(port_id)
+            self._writing.pop(port_id, None)
         self.reactor.plugged(plugs, self.picture.switch_ports, now())
         awaited = self.reactor.awaited
         for port_id in plugs:
@@ -111,12 +116,12 @@ class Agent:
     async def write_records(self) -> None:
         """Keep the Port rows as the reactor wants them remembered, for ever."""
         while True:
-            wanted = await self._records.take()
+            self._writing = await self._records.take()
             try:
-                await self._write(wanted)
+                await self._write(self._writing)
             except OvsdbUnavailable as error:
-                log.warning("Port rows not written yet", ports=len(wanted), error=str(error))
-                for port_id, record in wanted.items():
+                log.warning("Port rows not written yet", ports=len(self._writing), error=str(error))
+                for port_id, record in self._writing.items():
                     if port_id not in self._records:
                         self._records.put(port_id, record)
                 await asyncio.sleep(RECORDS_RETRY)
@@ -129,8 +134,9 @@ class Agent:
             if len(wanted) == 1:
                 log.error("ovsdb-server refuses what we write", port=next(iter(wanted)), error=str(error))
                 return
-            for port_id, record in wanted.items():
-                await self._write({port_id: record})
+            for port_id in list(wanted):
+                if port_id in wanted:
+                    await self._write({port_id: wanted[port_id]})
 
     async def keep_time(self) -> None:
         """Look at what only time decides, for ever."""
