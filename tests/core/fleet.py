@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from portwatch import wire
 from portwatch.bus.connection import Publication
 from portwatch.events import (
+    LEAVING,
     OFFLINE,
     ONLINE,
     STOPPED,
@@ -275,6 +276,7 @@ class Host:
     def drain(self, *, leaving: bool = True) -> None:
         """Let this host's ports go elsewhere, or no more: `portwatch drain`."""
         self.reactor.drain(self.now, leaving=leaving)
+        self.say((self._present(),))
         self.fleet.carry_out(self)
 
     def read_back(self) -> None:
@@ -317,7 +319,7 @@ class Host:
         greeting = [self.words(event) for event in self.reactor.say_again(self.now)]
         networks, self.reactor.manifests = self.reactor.manifests, set()
         greeting += [(self._manifest(network_id),) for network_id in sorted(networks)]
-        greeting.append((self._status(ONLINE),))
+        greeting.append((self._present(),))
         self.greeted = True
         for publications in greeting:
             self.outbox.pop(publications[0].topic, None)
@@ -352,6 +354,9 @@ class Host:
     def _manifest(self, network_id: NetworkId) -> Publication:
         manifest = self.reactor.announcer.manifest(network_id)
         return Publication(TOPICS.manifest(network_id, self.name), wire.encode_manifest(manifest), retain=True)
+
+    def _present(self) -> Publication:
+        return self._status(LEAVING if self.reactor.leaving else ONLINE)
 
     def _status(self, state: str) -> Publication:
         identity = self.reactor.identity

@@ -11,8 +11,7 @@ from portwatch.events import LEAVING, OFFLINE, ONLINE, STOPPED, HostStatus, Port
 from portwatch.fabric.claims import Rule
 from portwatch.fabric.tenure import Tenure
 from portwatch.model import SEQ_MAX, HostName, Port, TunnelEndpoint
-from portwatch.wire import encode_host
-from tests.core.fleet import START, TOPICS, Fleet, Host, a_claim, a_port, an_endpoint
+from tests.core.fleet import START, Fleet, Host, a_claim, a_port, an_endpoint
 
 P1, P2, P3 = a_port("p1"), a_port("p2"), a_port("p3")
 ADDRESS = an_endpoint(1)
@@ -37,16 +36,6 @@ def sends_to(fleet: Fleet, port: Port, host: str = "hv3") -> str | None:
     assert port.mac
     winner = fleet[host].reactor.fabric.verdict(port.segment, port.mac).winner
     return winner.host if winner else None
-
-
-def stop(host: Host) -> None:
-    """End a host's process in order; it does not come back."""
-    host.kill()
-    said = HostStatus(host.name, host.reactor.identity.session, STOPPED, host.endpoint)
-    host.fleet.retained[TOPICS.host(host.name)] = encode_host(said)
-    for other in host.fleet.hosts.values():
-        if other.connected:
-            other.inbox.append((TOPICS.host(host.name), encode_host(said)))
 
 
 def renumber(host: Host, endpoint: TunnelEndpoint) -> None:
@@ -112,7 +101,7 @@ def test_a_holder_that_is_drained_keeps_its_address() -> None:
     assert fleet["hv3"].reactor.fabric.refused == REFUSED
 
 
-@pytest.mark.parametrize("end", [Host.kill, stop])
+@pytest.mark.parametrize("end", [Host.kill, Host.stop])
 def test_who_does_not_live_any_more_holds_no_address(end: Callable[[Host], None]) -> None:
     """A host was renamed, say, and the claims under its old name linger."""
     fleet = a_fleet_with_a_double(P1)
