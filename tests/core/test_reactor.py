@@ -672,6 +672,23 @@ def test_p5_what_others_say_makes_nobody_say_anything() -> None:
     assert {host: said_by(fleet, host) for host in fleet.hosts} == before
 
 
+def test_a_mac_that_moved_too_often_is_flooded_until_it_has_been_quiet() -> None:
+    fleet = a_fleet("", "p1 p4", "p3")
+    for host in ("hv1", "hv2") * 3:
+        other = "hv2" if host == "hv1" else "hv1"
+        fleet[host].plug(P1)
+        fleet.hush()
+        fleet[other].unplug("p1")
+        fleet.hush()
+    fleet["hv1"].plug(P1)
+    fleet.settle()
+    assert fleet.hears("hv3/p3", mac("p1")) >= {"hv1/p1", "hv2/p1"}
+
+    fleet.settle(1801)
+
+    assert fleet.hears("hv3/p3", mac("p1")) == {"hv1/p1"}
+
+
 # --- since when --------------------------------------------------------------------------------------------------
 
 
@@ -1330,6 +1347,19 @@ def test_of_what_the_bus_has_lost_only_those_that_it_knows_nothing_of_keep_their
     fleet["hv3"].start()
     fleet.settle()
     assert not any("table=20" in line and mac("p3") in line for line in host.flows())
+
+
+def test_an_entry_that_serves_an_address_nobody_has_any_more_does_not_hold_a_mac_that_is_elsewhere_now() -> None:
+    fleet = a_fleet("p1", "p2 p5", "")
+    fleet["hv1"].kill()
+    fleet["hv2"].stop()
+    fleet["hv2"].start(endpoint=an_endpoint(9))
+    fleet["hv2"].change("p2", kind=Kind.SHARED)
+
+    fleet["hv1"].start()
+    fleet.settle()
+
+    assert "hv2/p2" in fleet.hears("hv1/p1", mac("p2"))
 
 
 def test_it_is_so_too_when_unknown_unicast_is_dropped() -> None:

@@ -40,8 +40,8 @@ def sends_to(fleet: Fleet, port: Port, host: str = "hv3") -> str | None:
 
 def renumber(host: Host, endpoint: TunnelEndpoint) -> None:
     """Give a host another tunnel address: its agent is configured anew and starts again."""
-    host.reactor.identity = replace(host.reactor.identity, endpoint=endpoint)
-    host.restart()
+    host.stop()
+    host.start(endpoint=endpoint)
 
 
 def test_the_claims_of_a_host_with_anothers_tunnel_address_are_ignored_by_all_and_it_knows() -> None:
