@@ -285,18 +285,37 @@ def test_a_host_that_is_online_and_states_nothing_has_nothing() -> None:
     ("why", "online", "subscribed"),
     [
         ("it came later", START + 10, START),
-        ("we listen only since then", START, START + 10),
+        ("we have heard of it only since then", START, START + 10),
     ],
 )
 def test_its_silence_is_counted_from_the_later_of_its_coming_and_our_own(
     why: str, online: float, subscribed: float
 ) -> None:
-    snapshots = a_snapshot_with_a_silent_host()
+    snapshots = a_snapshot(P2)
     snapshots.subscribed(BLUE, subscribed)
     snapshots.arrived(ON_HV3, subscribed)
 
     assert snapshots.silent({HV3: online}, START + SILENCE + 9.9) == set(), why
     assert snapshots.silent({HV3: online}, START + SILENCE + 10) == {key_of(ON_HV3)}
+
+
+def test_asking_again_for_what_a_silent_host_has_does_not_let_it_be_silent_for_longer() -> None:
+    snapshots = a_snapshot_with_a_silent_host()
+
+    for seconds in (10, 20, 29):
+        snapshots.subscribed(BLUE, START + seconds)
+        state(snapshots, HV2, P2, now=START + seconds)
+
+    assert snapshots.silent({HV2: START, HV3: START}, START + SILENCE) == {key_of(ON_HV3)}
+
+
+def test_a_host_whose_manifest_is_lost_is_silent_only_since_then() -> None:
+    snapshots = a_snapshot_with_a_silent_host()
+
+    snapshots.subscribed(BLUE, START + 10)
+
+    assert snapshots.silent({HV2: START}, START + SILENCE + 9.9) == set()
+    assert snapshots.silent({HV2: START}, START + SILENCE + 10) == {key_of(P2)}
 
 
 def test_a_host_of_which_nobody_knows_that_it_is_online_may_say_nothing_for_ever() -> None:
