@@ -7,37 +7,31 @@ Nothing here waits for the bus.
 import asyncio
 import time
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
-from functools import partial
 
 import structlog
 
 from portwatch.bus.connection import Broker
 from portwatch.config import Config, Details
-from portwatch.errors import OvsdbUnavailable, TransactionFailed
 from portwatch.exchange import Exchange, now
 from portwatch.fabric.announcer import Identity
 from portwatch.fabric.directory import Directory
 from portwatch.fabric.moves import Station
 from portwatch.fabric.pipeline import COOKIE, GROUPS, LEARNED_COOKIE, OWN, Bridge, Policy
-from portwatch.fabric.reactor import PortRecord, Reactor
-from portwatch.mailbox import Mailbox
+from portwatch.fabric.reactor import Reactor
 from portwatch.metrics import Metrics
-from portwatch.model import HostName, Plug, PortId, Segment
+from portwatch.model import HostName, Plug, PortId, Segment, TunnelEndpoint
 from portwatch.openflow.flow import Item
 from portwatch.openflow.ledger import Drift
-from portwatch.ovsdb import records
 from portwatch.ovsdb.database import Database
 from portwatch.ovsdb.picture import Picture, PictureChange
+from portwatch.ovsdb.records import RecordKeeper
 from portwatch.switch.ofctl import OfCtl
 from portwatch.switch.programmer import Programmer
 
 TICK = 0.5
 """Seconds between looks at what only time decides."""
-RECORDS_RETRY = 0.5
-"""Seconds after which Port rows are written again that could not be."""
-REFUSED_RETRY = 5.0
-"""Seconds after which those are that ovsdb-server refused: it may be a backup, or its disk full, for a while."""
+REFUSED_EVERY = 60.0
+"""Seconds for which a host that comes to have another's tunnel address again is not told of again."""
 
 log = structlog.get_logger()
 
@@ -71,14 +65,13 @@ class Agent:
             for bridge, name in names.items()
         }
         self._database = database
-        self._records: Mailbox[PortId, PortRecord] = Mailbox()
-        self._refused: dict[PortId, PortRecord] = {}
-        self._offer_again = 0.0
+        self.records = RecordKeeper(database, picture)
         self._seen: dict[PortId, float] = {}
         self._loaded = asyncio.Event()
         self._moves = 0
         self._frozen: set[Station] = set()
         self._apart: set[tuple[Segment, HostName]] = set()
+        self._refused: dict[tuple[HostName, TunnelEndpoint], float] = {}
         self.clock = time.monotonic
 
     # --- OVSDB ---------------------------------------------------------------------------------------------------
@@ -96,6 +89,7 @@ class Agent:
 
     def _plugged(self, plugs: Mapping[PortId, Plug | None], seen: float) -> None:
         """Tell the reactor; when this is the first time, the programmers begin."""
+        self.records.forget(plugs)
         self.reactor.plugged(plugs, self.picture.switch_ports, now())
         awaited = self.reactor.awaited
         for port_id in plugs:
@@ -110,49 +104,6 @@ class Agent:
         await self._loaded.wait()
         await self.programmers[bridge].run()
 
-    async def write_records(self) -> None:
-        """Keep the Port rows as the reactor wants them remembered, for ever."""
-        while True:
-            wanted = await self._records_to_write()
-            try:
-                await self._write(wanted)
-            except OvsdbUnavailable as error:
-                log.warning("Port rows not written yet", ports=len(wanted), error=str(error))
-                for port_id, record in wanted.items():
-                    if port_id not in self._records:
-                        self._records.put(port_id, record)
-                await asyncio.sleep(RECORDS_RETRY)
-
-    async def _records_to_write(self) -> Mapping[PortId, PortRecord]:
-        """Wait for new ones, or until those that were refused are due again."""
-        try:
-            async with asyncio.timeout_at(self._offer_again if self._refused else None):
-                wanted = await self._records.take()
-        except TimeoutError:
-            wanted, self._refused = self._refused, {}
-        for port_id in wanted:
-            self._refused.pop(port_id, None)
-        return wanted
-
-    async def _write(self, wanted: Mapping[PortId, PortRecord]) -> None:
-        """Write the records in one transaction; what ovsdb-server refuses, one by one: a wrong one stops no other."""
-        try:
-            await self._database.transact(partial(records.write, self.picture, wanted))
-        except TransactionFailed as refusal:
-            error = str(refusal)
-        else:
-            return
-        refused = dict(wanted)
-        for port_id, record in wanted.items() if len(wanted) > 1 else ():
-            with suppress(TransactionFailed):
-                await self._database.transact(partial(records.write, self.picture, {port_id: record}))
-                del refused[port_id]
-        if refused:
-            log.error("ovsdb-server refuses what we write", ports=len(refused), port=next(iter(refused)), error=error)
-        # Perhaps all are refused, for a while: what is not written would be forgotten at the next restart.
-        self._refused |= refused
-        self._offer_again = asyncio.get_running_loop().time() + REFUSED_RETRY
-
     async def keep_time(self) -> None:
         """Look at what only time decides, for ever."""
         while True:
@@ -164,6 +115,7 @@ class Agent:
                 self.directory.settle(clock)
             self._count_moves()
             self._tell_disagreements()
+            self._tell_refused(clock)
             self._carry_out()
 
     def drain(self, *, leaving: bool) -> int:
@@ -191,6 +143,12 @@ class Agent:
             troubles["bus"] = self.exchange.link.trouble
         elif self.exchange.link.refused:
             troubles["bus"] = next(iter(self.exchange.link.refused.values()))
+        fabric, host = self.reactor.fabric, self.identity.host
+        if (endpoint := fabric.refused.get(host)) is not None:
+            troubles["tunnel"] = (
+                f"{endpoint} (tunnel.local_ip) is the address of {fabric.holders[endpoint]}, which has had it longer:"
+                " the other hosts ignore what this one says"
+            )
         return troubles
 
     # --- within -------------------------------------------------------------------------------------------------------
@@ -208,7 +166,7 @@ class Agent:
             self._plugged(described, since)
         self.exchange.carry_out(since)
         for port_id, record in reactor.records.items():
-            self._records.put(port_id, record)
+            self.records.want(port_id, record)
         reactor.records.clear()
         for bridge, programmer in self.programmers.items():
             if reactor.ledgers[bridge].owes:
@@ -227,6 +185,20 @@ class Agent:
                 segmentation_id=segment.vni,
             )
         self._apart = apart
+
+    def _tell_refused(self, clock: float) -> None:
+        """Say of each host whose claims are ignored, of this one too, whose tunnel address it has; not all the time."""
+        fabric = self.reactor.fabric
+        refused = fabric.refused.items()
+        for host, endpoint in sorted(refused - self._refused.keys()):
+            log.error(
+                "a host has the tunnel address of another, which has had it longer; its claims are ignored",
+                host=host,
+                tunnel_ip=str(endpoint),
+                holder=fabric.holders[endpoint],
+            )
+        told = {each: at for each, at in self._refused.items() if clock - at < REFUSED_EVERY}
+        self._refused = told | dict.fromkeys(refused, clock)
 
     def _count_moves(self) -> None:
         """Count what moved, and sound the alarm for what moves too often."""

@@ -82,6 +82,13 @@ class HostStatus:
     tunnel_type: str | None = None
     version: str = ""
     started_at: datetime | None = None
+    tunnel_since: datetime | None = None
+    """Since when this host has had this tunnel address without a last will, through restarts of its agent."""
+
+    @property
+    def lives(self) -> bool:
+        """Is its agent at work, as far as it has said?"""
+        return self.state in (ONLINE, LEAVING)
 
 
 ONLINE, STOPPED, LEAVING, OFFLINE = "online", "stopped", "leaving", "offline"

@@ -70,10 +70,10 @@ class Exchange:
         self._config, self._identity, self._reactor, self._metrics = config, identity, reactor, metrics
         self._decided = decided
         self._directory = directory
-        self._tenure = Tenure(identity.session, self.started_at)
+        self._tenure = Tenure(identity.session, self.started_at, identity.endpoint)
         self._introduction = asyncio.Event()
         self._stepping_down = False
-        self._inbox: Mailbox[str, tuple[News, bool]] = Mailbox(_newer)
+        self._inbox: Mailbox[str, tuple[News, bool]] = Mailbox(newer)
         self._manifests: Mailbox[NetworkId, None] = Mailbox()
         self._followers: set[asyncio.Queue[bytes]] = set()
         self._due: set[NetworkId] = set()
@@ -141,6 +141,8 @@ class Exchange:
             return
         if isinstance(news, HostStatus) and news.host == self._identity.host:
             self._hear_ourselves(news)
+            if news.session == self._identity.session:
+                self._inbox.put(message.topic, (news, message.replayed))  # as the others see us
         else:
             if isinstance(news, PortEvent) and news.claim.session == self._identity.session:
                 self._reactor.announcer.heard(news.claim)  # at once: what follows on its topic may hide it in the inbox
@@ -263,7 +265,7 @@ class Exchange:
             case HostStatus():
                 self._reactor.seen(news, clock)
             case wire.HostGone():
-                self._reactor.hosts.pop(news.host, None)
+                self._reactor.forgot(news.host)
             case wire.DirectoryEntry() | wire.DirectoryRefused() | wire.DirectoryGone():
                 self._hear_of_details(news)
 
@@ -339,6 +341,7 @@ class Exchange:
             tunnel_type=self._config.tunnel.type,
             version=__version__,
             started_at=self.started_at,
+            tunnel_since=self._tenure.tunnel_since if self._identity.endpoint else None,
         )
         return Publication(
             self.topics.host(self._identity.host), wire.encode_host(status), True, wire.JSON_CONTENT_TYPE
@@ -358,11 +361,15 @@ class Exchange:
             queue.put_nowait(payload)
 
 
-def _newer(old: tuple[News, bool], new: tuple[News, bool]) -> tuple[News, bool]:
-    """Of two words on one topic the later counts, unless it is an older revision of the same session: a replay."""
+def newer(old: tuple[News, bool], new: tuple[News, bool]) -> tuple[News, bool]:
+    """Of two words on one topic the later counts, unless it is an older revision of the same session: a replay.
+
+    Whether it was said before we listened is told by the first that spoke of the same attachment.
+    """
     before, after = old[0], new[0]
-    if isinstance(before, PortEvent) and isinstance(after, PortEvent):
-        same = before.claim.session == after.claim.session
-        if same and after.claim.revision < before.claim.revision:
+    if isinstance(before, PortEvent) and isinstance(after, PortEvent) and before.claim.session == after.claim.session:
+        if after.claim.revision < before.claim.revision:
             return old
+        if after.claim.seq == before.claim.seq:
+            return after, old[1]
     return new

@@ -136,6 +136,11 @@ class Metrics:
             "MAC addresses that several hosts claim as active at once.",
             registry=registry,
         )
+        self.tunnel_address_conflicts = Gauge(
+            "portwatch_tunnel_address_conflicts",
+            "Hosts whose tunnel address is another's, so that their claims are ignored; this host perhaps among them.",
+            registry=registry,
+        )
         self.mac_moves = Counter(
             "portwatch_mac_moves_total",
             "Changes of the host that a MAC address is sent to.",

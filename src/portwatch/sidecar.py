@@ -139,7 +139,7 @@ class Sidecar:
         self._bus_task = self._start("bus", agent.exchange.link.run())
         self._start("inbox", agent.exchange.read())
         self._start("manifests", agent.exchange.publish_manifests())
-        self._start("records", agent.write_records())
+        self._start("records", agent.records.run())
         self._start("time", agent.keep_time())
         for bridge in agent.programmers:
             self._start(f"{bridge} bridge", agent.program(bridge))

@@ -212,6 +212,7 @@ def metrics(agent: Agent) -> None:
         for mac in view.stations
     )
     gauges.mac_conflicts.set(sum(conflicts))
+    gauges.tunnel_address_conflicts.set(len(reactor.fabric.refused))
     gauges.networks_incomplete.set(len(reactor.snapshots.incomplete(agent.clock())))
     gauges.vlan_free.set(reactor.fabric.vlans.free)
     gauges.last_event_id.set(reactor.announcer.last_number)

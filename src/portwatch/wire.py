@@ -119,6 +119,7 @@ class HostMessage(Struct, frozen=True):
     tunnel_type: _Text | None = None
     version: _Text = ""
     started_at: _Moment | None = None
+    tunnel_since: _Moment | None = None
 
 
 class DetailsMessage(Struct, frozen=True, omit_defaults=True):
@@ -310,6 +311,7 @@ def encode_host(status: HostStatus) -> bytes:
             tunnel_type=status.tunnel_type,
             version=status.version,
             started_at=status.started_at,
+            tunnel_since=status.tunnel_since,
         )
     )
 
@@ -410,6 +412,7 @@ def _decode_host(host: HostName, payload: bytes, allowed: Iterable[IpNetwork]) -
         tunnel_type=message.tunnel_type,
         version=message.version,
         started_at=message.started_at,
+        tunnel_since=message.tunnel_since,
     )
 
 

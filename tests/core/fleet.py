@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from portwatch import wire
 from portwatch.bus.connection import Publication
 from portwatch.events import (
+    LEAVING,
     OFFLINE,
     ONLINE,
     STOPPED,
@@ -25,6 +26,7 @@ from portwatch.fabric.directory import Directory
 from portwatch.fabric.fabric import SwitchPorts
 from portwatch.fabric.pipeline import Bridge, Policy
 from portwatch.fabric.reactor import PortRecord, Reactor, StaleEvent
+from portwatch.fabric.tenure import Reply, Tenure
 from portwatch.model import (
     GENEVE,
     GRE,
@@ -100,6 +102,10 @@ def a_claim(port: Port | None = None, host: int = 2, **changes: object) -> Claim
     return Claim(**{**known, **changes})  # type: ignore[arg-type]  # builders are called with the right types
 
 
+class Replayed(bytes):
+    """A payload that was retained before the subscription by which it comes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """What a Port row remembers: a tag that once was written stays."""
@@ -148,7 +154,15 @@ class Host:
     wanted: frozenset[str] = frozenset()
     dropped: frozenset[str] = frozenset()
     skew: timedelta = timedelta()
+    changes: int = 0
+    """How often OVSDB has told this process of its ports."""
+    news: bool = True
+    """Has anything happened here since it was looked whether all is as it must be?"""
     next_ofport: int = 10
+    tenure: Tenure = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tenure = _tenure(self)
 
     @property
     def name(self) -> HostName:
@@ -187,6 +201,7 @@ class Host:
             number = OfPort(ofport or (held[1] if held else self.next_ofport))
             self.plugged[port_id] = (port, number)
         if self.alive:
+            self.changes += 1
             self.picture_tells({PortId(name): self.plug_of(name) for name in ports})
             self.fleet.carry_out(self)
 
@@ -236,13 +251,19 @@ class Host:
         self.disconnect()
         self.outbox.clear()
         self.manifests_due.clear()
+        self.last_will()
+
+    def last_will(self) -> None:
+        """The broker says that the host is gone; perhaps late, and it is not."""
         self.fleet.broker((self._status(OFFLINE),))
 
-    def start(self, *, read_back: bool = True) -> None:
-        """Start a new process over the same switch, rows and bus."""
+    def start(self, *, read_back: bool = True, endpoint: TunnelEndpoint | None = None) -> None:
+        """Start a new process over the same switch, rows and bus; perhaps with another tunnel address."""
         self.alive = True
         self.unwritten.clear()
-        self.reactor = self.fleet.reactor(self.reactor.identity)
+        identity = self.reactor.identity
+        self.reactor = self.fleet.reactor(replace(identity, endpoint=endpoint or identity.endpoint))
+        self.tenure = _tenure(self)
         self.directory = self.fleet.new_directory()
         self.picture_tells({name: self.plug_of(name) for name in self.plugged})
         if read_back:
@@ -265,6 +286,7 @@ class Host:
     def drain(self, *, leaving: bool = True) -> None:
         """Let this host's ports go elsewhere, or no more: `portwatch drain`."""
         self.reactor.drain(self.now, leaving=leaving)
+        self.say((self.present(),))
         self.fleet.carry_out(self)
 
     def read_back(self) -> None:
@@ -297,12 +319,17 @@ class Host:
         self.disconnect()
         self.connected = True
         self.fleet.subscribe(self)
+        self.tenure.announce()
+        if (said := self.fleet.retained.get(TOPICS.host(self.name))) is not None:
+            predecessor = TOPICS.decode(TOPICS.host(self.name), said)
+            assert isinstance(predecessor, HostStatus)
+            self.tenure.hear(predecessor)
         if hears_first:
             self.fleet.hear_all(self)
         greeting = [self.words(event) for event in self.reactor.say_again(self.now)]
         networks, self.reactor.manifests = self.reactor.manifests, set()
         greeting += [(self._manifest(network_id),) for network_id in sorted(networks)]
-        greeting.append((self._status(ONLINE),))
+        greeting.append((self.present(),))
         self.greeted = True
         for publications in greeting:
             self.outbox.pop(publications[0].topic, None)
@@ -310,6 +337,7 @@ class Host:
         waiting, self.outbox = self.outbox, {}
         for publications in waiting.values():
             self.say(publications)
+        self.tenure.settle()
         self.fleet.carry_out(self)
 
     def say(self, publications: tuple[Publication, ...]) -> None:
@@ -338,9 +366,15 @@ class Host:
         manifest = self.reactor.announcer.manifest(network_id)
         return Publication(TOPICS.manifest(network_id, self.name), wire.encode_manifest(manifest), retain=True)
 
+    def present(self) -> Publication:
+        """Return what the host says of itself while it lives."""
+        return self._status(LEAVING if self.reactor.leaving else ONLINE)
+
     def _status(self, state: str) -> Publication:
         identity = self.reactor.identity
-        status = HostStatus(identity.host, identity.session, state, identity.endpoint, "vxlan", "0", START)
+        tenure = self.tenure
+        since = tenure.started_at, tenure.tunnel_since
+        status = HostStatus(identity.host, identity.session, state, identity.endpoint, "vxlan", "0", *since)
         return Publication(TOPICS.host(identity.host), wire.encode_host(status), retain=True)
 
     # --- questions -----------------------------------------------------------------------------------------------
@@ -408,9 +442,13 @@ class Fleet:
         self.details_come_from_the_bus = directory is not None
         self.copies: list[tuple[str, str]] = []
         """Every packet that ever went into a tunnel: from which host, to which (or to which address of no host)."""
-        self.watch: Callable[[], None] | None = None
-        """Called whenever a switch has taken a bundle."""
         self.now = START
+        self.events: list[tuple[Host, PortEvent]] = []
+        """What the reactors have decided to say, but for what they say again on a new connection."""
+        self.committed: Callable[[Host], None] | None = None
+        """Called after each bundle that a bridge has taken."""
+        self.carried_out: Callable[[Host], None] | None = None
+        """Called when a host has done all that its news asked for."""
         self.sessions = 0
         self.retained: dict[str, bytes] = {}
         self.said: list[tuple[str, bytes]] = []
@@ -499,7 +537,7 @@ class Fleet:
         match news:
             case PortEvent() | ClaimGone():
                 try:
-                    host.reactor.heard(news, host.now, self.clock)
+                    host.reactor.heard(news, host.now, self.clock, replayed=isinstance(payload, Replayed))
                 except StaleEvent:
                     return
             case Manifest():
@@ -508,8 +546,10 @@ class Fleet:
                 host.reactor.snapshots.unstated(network_id, name)
             case HostStatus():
                 host.reactor.seen(news, self.clock)
+                if news.host == host.name and host.tenure.hear(news) is Reply.ANSWER:
+                    host.say((host.present(),))
             case wire.HostGone(name):
-                host.reactor.hosts.pop(name, None)
+                host.reactor.forgot(name)
         self.carry_out(host)
 
     def broker(self, publications: Iterable[Publication]) -> None:
@@ -552,11 +592,12 @@ class Fleet:
             if new.intersection(TOPICS.of_network(network_id)):
                 reactor.snapshots.subscribed(network_id, self.clock)
         for one in sorted(new):
-            host.inbox += [(topic, said) for topic, said in self.retained.items() if _covers(one, topic)]
+            host.inbox += [(topic, Replayed(said)) for topic, said in self.retained.items() if _covers(one, topic)]
         self.subscribe(host)
 
     def carry_out(self, host: Host) -> None:
         """Do what the host's reactor has decided."""
+        host.news = True
         self.now += timedelta(milliseconds=1)
         reactor = host.reactor
         for _ in range(100):
@@ -564,6 +605,7 @@ class Fleet:
                 self._program(host, bridge)
             events, reactor.events = reactor.events, []
             for event in events:
+                self.events.append((host, event))
                 host.say(host.words(event))
             records, reactor.records = reactor.records, {}
             if not (self._write_rows(host, records) or events):
@@ -572,16 +614,22 @@ class Fleet:
             raise AssertionError(f"{host.name} does not come to rest")
         host.manifests_due |= reactor.manifests
         reactor.manifests = set()
+        if self.carried_out is not None:
+            self.carried_out(host)
         if host.connected and not host.deaf_and_mute:
             self.subscribe(host)
 
     # --- what must always hold -----------------------------------------------------------------------------------
 
     def check(self) -> None:
-        """The increments equal a full recompute, and the switch holds just that; others' items are untouched."""
+        """The increments equal a full recompute, and the switch holds just that; others' items are untouched.
+
+        Hosts where nothing has happened since are passed over.
+        """
         for host in self.hosts.values():
-            if not host.alive:
+            if not (host.alive and host.news):
                 continue
+            host.news = False
             for bridge, whole in host.reactor.recomputed().items():
                 where, ledger, switch = f"{host.name} {bridge}", host.reactor.ledgers[bridge], host.bridges[bridge]
                 assert ledger.wanted == whole, f"{where}: the increments differ from a full recompute"
@@ -621,8 +669,8 @@ class Fleet:
             host.bridges[bridge].commit(ledger.take().text())
             ledger.committed()
             reactor.committed(bridge, generation, host.now)
-            if self.watch is not None:
-                self.watch()
+            if self.committed is not None:
+                self.committed(host)
 
     def _write_rows(self, host: Host, records: Mapping[PortId, PortRecord]) -> bool:
         """Write records to the Port rows; a write that changes something comes back as a changed row."""
@@ -678,6 +726,11 @@ def _a_switch() -> Switch:
 def _let_strangers_in(switch: Switch) -> None:
     switch.flows[STRANGERS_FLOW.key] = STRANGERS_FLOW
     switch.groups[STRANGERS_GROUP.key] = STRANGERS_GROUP
+
+
+def _tenure(host: Host) -> Tenure:
+    identity = host.reactor.identity
+    return Tenure(identity.session, host.now, identity.endpoint)
 
 
 def _is_programmed(item: Item) -> bool:

@@ -118,6 +118,7 @@ host_statuses = st.builds(
     tunnel_type=st.none() | words,
     version=words,
     started_at=st.none() | moments,
+    tunnel_since=st.none() | moments,
 )
 
 

@@ -159,6 +159,6 @@ def test_a_manifest_is_said_as_it_always_was() -> None:
 @pytest.mark.parametrize("state", [ONLINE, OFFLINE])
 def test_a_host_status_is_said_as_it_always_was(state: str) -> None:
     claim = a_claim()
-    status = HostStatus(claim.host, claim.session, state, claim.tunnel_ip, "vxlan", "1.2.3", START)
+    status = HostStatus(claim.host, claim.session, state, claim.tunnel_ip, "vxlan", "1.2.3", START, START)
 
     is_golden(f"host-{state}.json", wire.encode_host(status).decode() + "\n")

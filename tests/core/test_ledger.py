@@ -401,6 +401,46 @@ def test_a_spared_group_keeps_its_old_members_beside_the_new_ones() -> None:
     assert switch.groups == {GroupKey(7): a_group(2, 3)}
 
 
+def test_a_group_that_was_wanted_before_the_switch_was_read_keeps_its_old_members_too() -> None:
+    left, both = a_group(1), a_group(1, 2)
+    ledger = Ledger(OWN, spare={left, both}.__contains__)
+    ledger.want("blue", [a_group(2)])
+
+    ledger.read_back([left])
+    commit(ledger)
+
+    assert ledger.installed == table([both])
+
+
+def test_a_flow_that_was_wanted_before_the_switch_was_read_is_spared_no_more() -> None:
+    ledger = Ledger(OWN, spare={ONE}.__contains__)
+    ledger.want("p1", [ONE])
+    ledger.read_back([ONE])
+
+    ledger.want("p1", [])
+
+    assert commit(ledger) == ["flow delete_strict"]
+
+
+def test_what_turns_up_at_a_later_reading_was_not_left_by_an_earlier_process() -> None:
+    ledger = a_ledger(spare=[ONE])
+
+    ledger.read_back([ONE])
+
+    assert commit(ledger) == ["flow delete_strict"]
+
+
+def test_what_was_left_and_has_gone_is_spared_no_more_should_it_turn_up_again() -> None:
+    ledger = a_ledger(ONE, spare=[ONE])
+    assert commit(ledger) == []
+
+    ledger.read_back([])
+    assert not ledger.spares
+    ledger.read_back([ONE])
+
+    assert commit(ledger) == ["flow delete_strict"]
+
+
 def test_what_goes_says_farewell_to_what_was_learned_from_it() -> None:
     mac = Mac("fa:16:3e:00:00:01")
     ledger = Ledger(OWN, farewell=lambda flow: (a_purge(of.dl_dst(mac), vlan=1),))

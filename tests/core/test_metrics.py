@@ -39,6 +39,7 @@ CONTRACT: Mapping[str, tuple[str, Mapping[str, tuple[str, ...]]]] = {
     "portwatch_resync_seconds": ("histogram", {}),
     "portwatch_networks_incomplete": ("gauge", {}),
     "portwatch_mac_conflicts": ("gauge", {}),
+    "portwatch_tunnel_address_conflicts": ("gauge", {}),
     "portwatch_mac_moves_total": ("counter", {}),
     "portwatch_mac_frozen": ("gauge", {}),
     "portwatch_vlan_free": ("gauge", {}),

@@ -22,6 +22,7 @@ from portwatch.fabric.pipeline import (
     tunnels_to,
 )
 from portwatch.fabric.reactor import Reactor
+from portwatch.fabric.tables import TUN_FLOOD, TUN_FLOOD_PART
 from portwatch.model import (
     GENEVE,
     GRE,
@@ -354,6 +355,29 @@ def test_a_restart_owes_the_switch_nothing_while_the_hosts_of_a_network_are_hear
     assert {bridge: set(after.ledgers[bridge].wanted.values()) for bridge in Bridge} == {
         bridge: set(items) for bridge, items in held.items()
     }
+
+
+def test_a_large_network_of_which_the_bus_has_lost_everything_is_flooded_to_as_before() -> None:
+    before = a_reactor()
+    plug(before, port := a_port(1))
+    hear(before, *(a_claim(place) for place in range(2, 1002)))
+    commit(before)
+    held = installed(before)
+
+    after = Reactor(Identity(HostName("hv1"), "another", HERE), Policy())
+    after.plugged({port.port_id: a_plug(port, LocalVlan(1))}, SWITCH, NOW)
+    for bridge in Bridge:
+        after.read_back(bridge, installed(before, bridge))
+    after.snapshots.subscribed(NetworkId("blue"), 0.0)
+    after.snapshots.arrived(after.announcer.claims[port.port_id], 0.0)
+    after.stated(after.announcer.manifest(NetworkId("blue")), 0.0)
+    after.settle(NOW, 3.0)
+    commit(after)
+
+    assert after.snapshots.settled(NetworkId("blue"))
+    floods = {item for item in held if isinstance(item, Group) or item.table in (TUN_FLOOD, TUN_FLOOD_PART)}
+    assert floods <= set(installed(after))
+    assert any(isinstance(item, Group) and item.relays for item in floods)
 
 
 def commit_nothing(reactor: Reactor) -> None:

@@ -129,6 +129,22 @@ def test_an_interface_that_passes_from_one_port_row_to_another_takes_its_port_al
     assert (host.plug().ofport, host.plug().vlan) == (5, None)
 
 
+@given(st.randoms(use_true_random=False))
+def test_a_port_that_passes_from_one_bridge_to_another_does_so_in_whatever_order_the_rows_come(random: Random) -> None:
+    host = Host()
+    host.ovsdb.add_bridge("br-ex")
+    host.ovsdb.add("tap1", ids_of(), bridge="br-ex")
+    host.look()
+    port = host.ovsdb.uuid("Port", "tap1")
+
+    host.ovsdb.set("Bridge", "br-ex", ports=frozenset())
+    host.ovsdb.put(port, "br-int")
+    rows = host.ovsdb.take()
+    random.shuffle(rows)
+
+    assert list(host.picture.apply(rows, START).plugs) == [P1]
+
+
 def test_an_interface_that_no_port_row_holds_any_more_is_no_port() -> None:
     host = a_host(tap1="p1")
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from portwatch.events import ClaimKey, key_of, manifest_of
-from portwatch.fabric.snapshots import PATIENCE, QUIET, Snapshots
+from portwatch.fabric.snapshots import PATIENCE, QUIET, SILENCE, Snapshots
 from portwatch.model import Claim, HostName, NetworkId
 from tests.core.fleet import a_claim, a_port
 
@@ -259,6 +259,88 @@ def test_a_claim_of_another_network_or_of_none_is_not_of_interest() -> None:
     snapshots.subscribed(RED, START)
 
     assert settles(snapshots)
+
+
+# --- who says nothing --------------------------------------------------------------------------------------------
+
+
+def a_snapshot_with_a_silent_host() -> Snapshots:
+    """Return hv1's view of blue: hv2 has stated its manifest, hv3 has a claim and states none."""
+    snapshots = a_snapshot(P2)
+    snapshots.arrived(ON_HV3, START)
+    return snapshots
+
+
+def test_a_host_that_is_online_and_states_nothing_has_nothing() -> None:
+    snapshots = a_snapshot_with_a_silent_host()
+    online = {HV2: START, HV3: START}
+
+    assert snapshots.silent(online, START + SILENCE - 0.1) == set()
+    assert snapshots.silent(online, START + SILENCE) == {key_of(ON_HV3)}
+    assert set(snapshots.hosts(BLUE)) == {HV1, HV2}, "nobody waits for it any more"
+    assert settles(snapshots, START + SILENCE)
+
+
+@pytest.mark.parametrize(
+    ("why", "online", "subscribed"),
+    [
+        ("it came later", START + 10, START),
+        ("we have heard of it only since then", START, START + 10),
+    ],
+)
+def test_its_silence_is_counted_from_the_later_of_its_coming_and_our_own(
+    why: str, online: float, subscribed: float
+) -> None:
+    snapshots = a_snapshot(P2)
+    snapshots.subscribed(BLUE, subscribed)
+    snapshots.arrived(ON_HV3, subscribed)
+
+    assert snapshots.silent({HV3: online}, START + SILENCE + 9.9) == set(), why
+    assert snapshots.silent({HV3: online}, START + SILENCE + 10) == {key_of(ON_HV3)}
+
+
+def test_asking_again_for_what_a_silent_host_has_does_not_let_it_be_silent_for_longer() -> None:
+    snapshots = a_snapshot_with_a_silent_host()
+
+    for seconds in (10, 20, 29):
+        snapshots.subscribed(BLUE, START + seconds)
+        state(snapshots, HV2, P2, now=START + seconds)
+
+    assert snapshots.silent({HV2: START, HV3: START}, START + SILENCE) == {key_of(ON_HV3)}
+
+
+def test_a_host_whose_manifest_is_lost_is_silent_only_since_then() -> None:
+    snapshots = a_snapshot_with_a_silent_host()
+
+    snapshots.subscribed(BLUE, START + 10)
+
+    assert snapshots.silent({HV2: START}, START + SILENCE + 9.9) == set()
+    assert snapshots.silent({HV2: START}, START + SILENCE + 10) == {key_of(P2)}
+
+
+def test_a_host_of_which_nobody_knows_that_it_is_online_may_say_nothing_for_ever() -> None:
+    snapshots = a_snapshot_with_a_silent_host()
+
+    assert snapshots.silent({HV2: START}, START + 1000) == set()
+    assert set(snapshots.hosts(BLUE)) == {HV1, HV2, HV3}
+
+
+def test_our_own_silence_proves_nothing() -> None:
+    snapshots = Snapshots(HV1)
+    snapshots.listen(BLUE)
+    snapshots.subscribed(BLUE, START)
+    snapshots.arrived(a_claim(a_port("p1"), host=1), START)
+
+    assert snapshots.silent({HV1: START}, START + 1000) == set()
+    assert set(snapshots.hosts(BLUE)) == {HV1}
+
+
+def test_a_network_that_is_not_subscribed_to_yet_has_no_silent_hosts() -> None:
+    snapshots = Snapshots(HV1)
+    snapshots.listen(BLUE)
+    snapshots.arrived(ON_HV3, START)
+
+    assert snapshots.silent({HV3: START}, START + 1000) == set()
 
 
 # --- what is forgotten -------------------------------------------------------------------------------------------

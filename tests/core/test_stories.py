@@ -7,7 +7,7 @@ flows do what the story says.
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 
 import pytest
 
@@ -146,7 +146,7 @@ WAYS = (
 def test_a_story_told_plainly_ends_as_it_says_and_keeps_what_must_hold_throughout(story: Story) -> None:
     with story.begun() as fleet:
         judge(fleet, story.throughout)
-        fleet.watch = partial(judge, fleet, story.throughout)
+        fleet.committed = lambda _: judge(fleet, story.throughout)
 
         told(fleet, story.when)
         fleet.settle()

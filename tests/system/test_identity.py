@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from tests.lab import Lab, Network, Port, eventually
+from tests.lab import Agent, Lab, Network, Port, eventually
 
 pytestmark = pytest.mark.system
 
@@ -55,6 +56,47 @@ def test_an_agent_that_was_killed_may_return_at_once(lab: Lab) -> None:
 
     agent.wait_ready(5)
     assert agent.stop() == 0
+
+
+def test_a_host_with_the_tunnel_address_of_another_is_ignored_by_all_and_says_so_until_it_has_its_own() -> None:
+    with Lab(3) as lab:
+        holder, watcher, double = lab.hypervisors
+        first, second = lab.agent(holder), lab.agent(watcher)
+        agents = (first, second, third := lab.agent(double, environment={"PORTWATCH_TUNNEL__LOCAL_IP": holder.ip}))
+        for agent, hypervisor in zip(agents, lab.hypervisors, strict=True):
+            agent.start()
+            agent.wait_ready()
+            number = hypervisor.name[-1]
+            hypervisor.plug(Port(f"p{number}", lab.mac(), BLUE, (f"10.0.0.{number}/24",)))
+
+        def asked(agent: Agent, path: str) -> Any:
+            return json.loads(agent.http_get(path)[1])
+
+        def peers() -> dict[str, str | None]:
+            return {row["host"]: row["reason"] for row in asked(second, "/v1/peers")}
+
+        ignored = f"hv3 has the tunnel address of hv1, {holder.ip}: its claims are ignored"
+        refused = {"hv1": None, "hv3": ignored}
+        eventually(lambda: peers() == refused, 10, "hv2 ignores hv3")
+        assert {row["host"] for row in asked(second, "/v1/fdb")} == {"hv1", "hv2"}
+        assert "portwatch_tunnel_address_conflicts 1.0" in second.http_get("/metrics")[1]
+        eventually(lambda: "tunnel" in asked(third, "/readyz")["reasons"], 5, "hv3 knows")
+        assert third.http_get("/readyz")[0] == 503
+        eventually(lambda: any("its claims are ignored" in line for line in second.log_lines()), 5, "hv2 has said so")
+
+        first.restart()
+        first.wait_ready()
+        eventually(lambda: first.http_get("/v1/fdb")[1].count('"host":"hv2"'), 10, "hv1 knows the others again")
+        eventually(lambda: peers() == refused, 5, "a restart turns nothing round")
+        first.wait_ready()
+
+        third.stop()
+        own = lab.agent(double)
+        own.start()
+        own.wait_ready()
+        eventually(lambda: peers() == {"hv1": None, "hv3": None}, 10, "hv2 heeds hv3")
+        eventually(lambda: {row["host"] for row in asked(second, "/v1/fdb")} == {"hv1", "hv2", "hv3"}, 5, "all three")
+        assert [agent.stop() for agent in (first, second, own)] == [0, 0, 0]
 
 
 def test_a_claim_that_somebody_clears_is_said_again(lab: Lab) -> None:

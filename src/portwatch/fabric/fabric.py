@@ -7,6 +7,7 @@ One event touches only what it concerns, whatever the size of the network.
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import NamedTuple
 
 from portwatch.events import ClaimKey, key_of
@@ -144,6 +145,12 @@ class Fabric:
         self.moves = Moves()
         self.dismissed: set[HostName] = set()
         """Hosts that are gone for longer than is waited for them: their claims do not count."""
+        self.holders: dict[TunnelEndpoint, HostName] = {}
+        """Of the tunnel addresses that several hosts claim, whose each is: the others' claims do not count."""
+        self._at: dict[TunnelEndpoint, Counter[HostName]] = {}
+        """Tunnel address → the other hosts whose claims name it, and how many do."""
+        self._residences: dict[HostName, tuple[TunnelEndpoint, datetime]] = {}
+        """Where each living host says it is tunnelled to, and since when."""
         self._waiting: dict[PortId, str] = {}
         self._vnis_left = 0
         self._tried = (0, 0)
@@ -294,6 +301,9 @@ class Fabric:
 
     def unreached(self, claim: Claim) -> str | None:
         """Return, for people, why nothing is tunnelled to a claim's host; None when it is, or need not be."""
+        if not self._may_tunnel(claim) and claim.tunnel_ip is not None:
+            holder = self.holders[claim.tunnel_ip]
+            return f"{claim.host} has the tunnel address of {holder}, {claim.tunnel_ip}: its claims are ignored"
         if not claim.port.network_type.tunnelled or self.reached_at(claim) is not None:
             return None
         if self.endpoint is None:
@@ -361,8 +371,52 @@ class Fabric:
         held = [(key, claim) for key, claim in self.claims.items() if key[1] == host]
         return {each for key, claim in held for each in self._replace(key, None, claim, counted=False)}
 
+    def resides(self, host: HostName, residence: tuple[TunnelEndpoint, datetime] | None) -> Touched:
+        """A living host, this one perhaps, has a tunnel address since then; None: it does not live, or has none."""
+        before = self._residences.pop(host, None)
+        if residence is not None:
+            self._residences[host] = residence
+        changed = {each[0] for each in (before, residence) if each is not None}
+        return {key for endpoint in changed for key in self._settle_holder(endpoint)}
+
+    @property
+    def refused(self) -> dict[HostName, TunnelEndpoint]:
+        """The hosts, this one perhaps among them, whose tunnel address is another's: see `holders`."""
+        told = self.host in self._residences  # before, nobody could know that we are there
+        return {
+            host: endpoint
+            for endpoint, holder in self.holders.items()
+            for host in self._claimants(endpoint)
+            if host != holder and (host != self.host or told)
+        }
+
     def _counts(self, claim: Claim) -> bool:
-        return claim.forwards and claim.host not in self.dismissed
+        return claim.forwards and claim.host not in self.dismissed and self._may_tunnel(claim)
+
+    def _may_tunnel(self, claim: Claim) -> bool:
+        return claim.tunnel_ip is None or self.holders.get(claim.tunnel_ip, claim.host) == claim.host
+
+    def _claimants(self, endpoint: TunnelEndpoint) -> set[HostName]:
+        return {*self._at.get(endpoint, ()), *((self.host,) if endpoint == self.endpoint else ())}
+
+    def _settle_holder(self, endpoint: TunnelEndpoint) -> Touched:
+        """Find whose a tunnel address is: of the living hosts that claim it, who has had it longest (mobility.md)."""
+        claimants = self._claimants(endpoint)
+        living = [
+            (found[1], host) for host in claimants if (found := self._residences.get(host)) and found[0] == endpoint
+        ]
+        holder = min(living)[1] if living and len(claimants) > 1 else None
+        before = self.holders.get(endpoint)
+        if holder == before:
+            return set()
+        changed = {host for host in claimants if (before in (None, host)) != (holder in (None, host))}
+        held = [(key, claim) for key, claim in self.claims.items() if key[1] in changed and claim.tunnel_ip == endpoint]
+        touched = {each for key, claim in held for each in self._replace(key, claim, None, counted=False)}
+        if holder is None:
+            del self.holders[endpoint]
+        else:
+            self.holders[endpoint] = holder
+        return touched | {each for key, claim in held for each in self._replace(key, None, claim, counted=False)}
 
     def everything(self) -> Touched:
         """Return the key of every entry there is: for a full recompute."""
@@ -464,7 +518,22 @@ class Fabric:
                         touched.add(self._meet(new, endpoint))
         if old:
             self._drop_if_empty(old)
-        return touched
+        return touched | (self._relocate(before, after) if counted else set())
+
+    def _relocate(self, before: Claim | None, after: Claim | None) -> Touched:
+        """A claim names another tunnel address now, or is the first or the last of its host to name it."""
+        changed: set[TunnelEndpoint] = set()
+        for claim, by in ((before, -1), (after, 1)):
+            if claim is not None and claim.tunnel_ip is not None:
+                hosts = self._at.setdefault(claim.tunnel_ip, Counter())
+                hosts[claim.host] += by
+                if hosts[claim.host] == max(by, 0):
+                    changed.add(claim.tunnel_ip)
+                if not hosts[claim.host]:
+                    del hosts[claim.host]
+                if not hosts:
+                    del self._at[claim.tunnel_ip]
+        return {key for endpoint in changed for key in self._settle_holder(endpoint)}
 
     def _count(self, key: ClaimKey, by: int) -> None:
         """Another host's claim has come (1), gone (-1), or changed (0)."""

@@ -66,12 +66,18 @@ class Inheritance:
             return False  # what it served has gone: under that tag another network would inherit it
         if not self._snapshots.settled(segment.network_id):
             return True
+        station = station_of(item)
+        if station is not None and self._is_claimed(segment, station):
+            return False  # those who claim it now have said what they want, and it is not this
         if bridge is Bridge.INTEGRATION:
-            station = station_of(item)
             served = self._stations.get(station, set()) if station is not None else set()
         else:
             served = self._reached[vlan] if serves_flood(item) else tunnels_to(item)
         return not served <= self._heard_in(segment.network_id)
+
+    def _is_claimed(self, segment: Segment, station: tuple[Field, ...]) -> bool:
+        view = self._fabric.segments.get(segment)
+        return view is not None and any(f"dl_dst={mac}" in station for mac in view.stations)
 
     def _waits(self, segment: Segment, vlan: LocalVlan) -> bool:
         """Is not all heard of yet to whom the segment's floods went?"""

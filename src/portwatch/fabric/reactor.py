@@ -8,13 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 
 from portwatch.events import (
-    LEAVING,
     OFFLINE,
-    ONLINE,
     ClaimGone,
     ClaimKey,
     HostStatus,
@@ -180,8 +178,8 @@ class Reactor:
             self._withdraw({event.key, *self.snapshots.ended(event.key, clock)})
             return True
         self._said_more = True
-        if replayed:
-            self._sequences.came_before(event.key)
+        if replayed and (held is None or held.seq != event.claim.seq):
+            self._sequences.came_before(event.claim, now)
         self._wants(self.fabric.feed(event.claim))
         self._withdraw(self.snapshots.arrived(event.claim, clock))
         return True
@@ -208,12 +206,20 @@ class Reactor:
         else:
             self._offline_since.pop(status.host, None)
             self._wants(self.fabric.readmit(status.host))
-        if status.state not in (ONLINE, LEAVING):
+        if not status.lives:
             self._online_since.pop(status.host, None)
         elif before is None or before.session != status.session or status.host not in self._online_since:
             self._online_since[status.host] = clock
         if status.tunnel_ip is not None:
             self._endpoints[status.host] = status.tunnel_ip
+        since = status.tunnel_since or status.started_at or datetime.min.replace(tzinfo=UTC)
+        residence = (status.tunnel_ip, since) if status.lives and status.tunnel_ip is not None else None
+        self._wants(self.fabric.resides(status.host, residence))
+
+    def forgot(self, host: HostName) -> None:
+        """A host's status was cleared: an operator has forgotten it."""
+        self.hosts.pop(host, None)
+        self._wants(self.fabric.resides(host, None))
 
     def settle(self, now: datetime, clock: float) -> None:
         """Time has passed: networks may have become complete, and what was spared for their sake may go."""
@@ -305,7 +311,7 @@ class Reactor:
         if (network_id := plug.port.network_id) is not None:
             self.snapshots.listen(network_id)
             if self.snapshots.settled(network_id):
-                self._sequences.grow_up((plug.port,), now, just_come=True)
+                self._sequences.grow_up((plug.port,), just_come=True)
         if before is None or _wiring(before) != _wiring(plug):
             self._changed.add(port_id)
             self._installed.discard(port_id)
@@ -342,7 +348,7 @@ class Reactor:
 
     def _grow_up(self, port_ids: Iterable[PortId], now: datetime) -> None:
         """All rivals of these ports are visible now."""
-        for port_id in self._sequences.grow_up((self.plugs[port_id].port for port_id in port_ids), now):
+        for port_id in self._sequences.grow_up(self.plugs[port_id].port for port_id in port_ids):
             self._claim_again(port_id, now)
 
     def _claim_again(self, port_id: PortId, now: datetime) -> None:

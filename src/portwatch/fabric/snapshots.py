@@ -35,6 +35,8 @@ class Share:
     held: set[PortId] = field(default_factory=set)
     complete: bool = False
     mismatch_since: float | None = None
+    unstated_since: float = 0.0
+    """Since when there has been no manifest: asking for it again does not begin that anew."""
 
 
 @dataclass(slots=True)
@@ -77,6 +79,8 @@ class Snapshots:
             return
         snapshot.since = now
         for share in snapshot.shares.values():
+            if share.manifest is not None:
+                share.unstated_since = now
             share.manifest, share.complete = None, False
             if share.mismatch_since is None:  # one that lasts is no younger for our having asked again
                 share.mismatch_since = now
@@ -84,7 +88,7 @@ class Snapshots:
 
     def arrived(self, claim: Claim, now: float) -> set[ClaimKey]:
         """A claim arrived. Return the claims that have ended, as the manifest now proves."""
-        share = self._share(claim.port.network_id, claim.host)
+        share = self._share(claim.port.network_id, claim.host, now)
         if share is None:
             return set()
         if share.fresh.get(claim.port.port_id) == claim:
@@ -110,7 +114,7 @@ class Snapshots:
 
     def stated(self, manifest: Manifest, now: float) -> set[ClaimKey]:
         """A manifest arrived."""
-        share = self._share(manifest.network_id, manifest.host)
+        share = self._share(manifest.network_id, manifest.host, now)
         if share is None:
             return set()
         share.manifest = manifest
@@ -166,11 +170,11 @@ class Snapshots:
         """Return the claims of hosts that are online and state no manifest for `SILENCE`: they have no port there."""
         gone: set[ClaimKey] = set()
         for network_id, snapshot in self._networks.items():
-            if snapshot.since is None or now - snapshot.since < SILENCE:
-                continue
             for host, share in list(snapshot.shares.items()):
                 since = online_since.get(host)
-                if share.manifest is None and host != self._here and since is not None and now - since >= SILENCE:
+                if share.manifest is not None or host == self._here or since is None or snapshot.since is None:
+                    continue
+                if now - max(since, share.unstated_since) >= SILENCE:
                     gone |= {(network_id, host, port_id) for port_id in share.held}
                     del snapshot.shares[host]
         return gone
@@ -190,11 +194,11 @@ class Snapshots:
                 asked.add(network_id)
         return asked
 
-    def _share(self, network_id: NetworkId | None, host: HostName) -> Share | None:
+    def _share(self, network_id: NetworkId | None, host: HostName, now: float) -> Share | None:
         if network_id is None or (snapshot := self._networks.get(network_id)) is None:
             return None
         if host not in snapshot.shares:
-            snapshot.shares[host] = Share()
+            snapshot.shares[host] = Share(unstated_since=now)
             self.interest += 1
         return snapshot.shares[host]
 
