@@ -4,7 +4,7 @@
 # PYTHON names .venv's interpreter:    make setup PYTHON=python3.12
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types floors fast-test bench format lock clean clean-lab root
+.PHONY: help setup demo test check lint types floors fast-test bench faults format lock clean clean-lab root
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 # Each user's caches lie apart: what `sudo make test` leaves behind must not stop the tree's owner.
@@ -42,6 +42,9 @@ fast-test: setup  ## all tests but tests/system; no root needed
 
 bench: root setup  ## the numbers of docs/performance.md, measured here
 	python -m tests.bench $(ARGS)
+
+faults: root setup  ## docs/reliability.md: what restarts, kills and other faults cost, measured here
+	python -m tests.faults $(ARGS)
 
 format: setup  ## let ruff write the format, and what it can mend by itself
 	ruff check --fix-only --quiet && ruff format

@@ -5,6 +5,7 @@ from tests.lab.agent import Agent
 from tests.lab.broker import Broker, Message, Recorder
 from tests.lab.capture import Capture
 from tests.lab.failures import CommandFailed, CommandTooSlow, LabError, NotInTime, ProcessFailed
+from tests.lab.flowwatch import FlowWatch
 from tests.lab.hypervisor import Hypervisor
 from tests.lab.lab import Lab
 from tests.lab.ports import Keys, Network, Port
@@ -20,6 +21,7 @@ __all__ = [
     "CommandFailed",
     "CommandTooSlow",
     "Dnsmasq",
+    "FlowWatch",
     "Gap",
     "Hypervisor",
     "Keys",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tests.lab import underlay
 from tests.lab.capture import Capture
+from tests.lab.flowwatch import FlowWatch
 from tests.lab.namespaces import Namespace
 from tests.lab.openvswitch import OpenVSwitch, Value
 from tests.lab.ports import Keys, Port, key_arguments
@@ -166,6 +167,10 @@ class Hypervisor:
     def capture(self, device: str, expression: str = "") -> Capture:
         """Start to record the frames on one of this namespace's devices."""
         return Capture(self._children, self.namespace, device, expression)
+
+    def watch_flows(self, bridge: str) -> FlowWatch:
+        """Start to record what changes in a bridge's flow tables."""
+        return FlowWatch(self._children, self.name, self.rundir, bridge)
 
     def _silence(self, device: str) -> None:
         """Keep the kernel's own stack off a device that belongs to OVS: it would answer a second time."""

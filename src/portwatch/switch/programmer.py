@@ -28,8 +28,10 @@ BACKOFF: Final = (0.05, 2.0)
 """Seconds to wait for a switch that does not answer: at first, and at most."""
 AUDIT_EVERY: Final = 25.0
 """Seconds between read-backs that nothing has asked for: own flows are back within 30 (docs/contract.md, section 6)."""
+SUSPECT_REST: Final = 10
+"""Between read-backs that the monitor asks for lie so many times the seconds that the last one took, …"""
 SUSPECT_EVERY: Final = 1.0
-"""Seconds between read-backs that the monitor asks for, at least."""
+"""… but at most these: who goes on tampering with a large table must not keep us from all else."""
 ECHO: Final = 0.1
 """Seconds after a commit in which the monitor may still be telling of it; no more changes than it made, though."""
 PURGE_AGAIN: Final = 1.0
@@ -100,6 +102,7 @@ class Programmer:
         self._unknown = 0
         self._suspect = False
         self._echoes = 0
+        self._read_took = 0.0
         self._read_at = self._committed_at = self._refused_at = -1000.0
         self._held: tuple[str, str] | None = None
         self._purges: deque[tuple[float, tuple[Mod, ...]]] = deque()
@@ -175,7 +178,8 @@ class Programmer:
 
     def _until_audit(self) -> float:
         since = perf_counter() - self._read_at
-        return max(0.0, (SUSPECT_EVERY if self._suspect else AUDIT_EVERY) - since)
+        rest = min(SUSPECT_EVERY, SUSPECT_REST * self._read_took)
+        return max(0.0, (rest if self._suspect else AUDIT_EVERY) - since)
 
     def _until_purge(self) -> float:
         return max(0.0, self._purges[0][0] - perf_counter()) if self._purges else AUDIT_EVERY
@@ -213,6 +217,7 @@ class Programmer:
         """How many changes the monitor may still tell that are our own doing."""
         self._read_at = started
         dumps = (await self._account.dump_flows(self._ofctl), await self._ofctl.dump_groups(self.bridge))
+        self._read_took = perf_counter() - started
         if self._ledger.known and dumps == self._held:
             return Drift(0, 0, 0)
         items: list[Item] = [*parse.groups(dumps[1], self._account.group_ids)]
@@ -222,8 +227,9 @@ class Programmer:
                 await asyncio.sleep(0)
         first = not self._ledger.known
         drift = self._account.read_back(items)
+        self._read_took = perf_counter() - started
         self._held = None if self._ledger.owes else dumps
-        self._metrics.resync_seconds.observe(perf_counter() - started)
+        self._metrics.resync_seconds.observe(self._read_took)
         if first:
             self.trouble = "what the switch holds is being brought up to date" if self._ledger.owes else None
             log.info("switch read back", bridge=self.bridge, items=len(self._ledger.installed))

@@ -1,0 +1,114 @@
+"""Plays one fault on the stage and measures it: lost probes, time, flows, and what must hold afterwards."""
+
+import time
+from contextlib import closing
+from dataclasses import dataclass, field
+
+from portwatch.fabric.pipeline import COOKIE
+from tests.faults.fault import Fault, Story
+from tests.faults.stage import Claims, Stage
+from tests.lab import ProbeResult
+from tests.system.conftest import BRIDGES
+
+INTERVAL = 0.01
+UNDER_WAY = 2
+"""Two measurements of one outage differ by so many probes, and by a tenth: those under way at its edges."""
+ALONE_SECONDS = 30.0
+
+
+@dataclass
+class Outcome:
+    """One row of the table, and what is wrong with it."""
+
+    fault: Fault
+    sent: int = 0
+    lost: int = 0
+    """Of the talk through the hypervisor that lost the most."""
+    lost_between_others: int = 0
+    alone: int | None = None
+    """As `lost`, when the same was done while portwatch did not run."""
+    seconds: float = 0.0
+    """From the end of the harm until all had converged."""
+    flows: int = 0
+    """Of the hypervisor's flows: made again, changed or removed."""
+    of_flows: int = 0
+    elsewhere: int = 0
+    notes: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+
+
+def suffer(stage: Stage, fault: Fault) -> Outcome:
+    """Play *fault*, and return what it did; `wrong` has what was not as promised."""
+    stage.until_converged(fault.within)
+    outcome = Outcome(fault)
+    stage.notes = outcome.notes
+    if fault.alone is not None:
+        outcome.alone = _suffer_alone(stage, fault)
+    with closing(fault.story(stage)) as story:
+        _measure(stage, outcome, story)
+        if next(story, "ended") != "ended":
+            raise AssertionError(f"{fault.name}: a story yields once")
+        stage.until_converged(fault.within)
+    return outcome
+
+
+def _measure(stage: Stage, outcome: Outcome, story: Story) -> None:
+    """Play the harm, and fill the columns."""
+    claims, flows = stage.claims(), stage.flows()
+    watches = [(hv, hv.watch_flows(bridge)) for hv in stage.site.hypervisors for bridge in BRIDGES]
+    probes = stage.probe()
+    next(story)
+    over = time.monotonic()
+    stage.until_converged(outcome.fault.within)
+    outcome.seconds = time.monotonic() - over
+    stage.until_answered(probes)
+    _count_probes(outcome, stage, [probe.stop() for probe in probes])
+    events = [(hv, event) for hv, watch in watches for event in watch.stop() if event.cookie == COOKIE]
+    after = stage.flows()
+    told = {(event.table, event.text) for hv, event in events if hv is stage.hv}
+    aged = sum(not (now := after.get(key)) or not carried.went_on(now) for key, carried in flows.items())
+    # What is falsified keeps its age, and a monitor ends with its bridge: either tells what the other does not.
+    outcome.flows, outcome.of_flows = max(aged, len(told)), len(flows)
+    outcome.elsewhere = sum(hv is not stage.hv for hv, _ in events)
+    _judge(outcome, claims, stage.claims())
+
+
+def _suffer_alone(stage: Stage, fault: Fault) -> int:
+    """Do the same to a switch without portwatch; return how many probes in a row it loses by itself."""
+    assert fault.alone is not None
+    for agent in stage.agents:
+        agent.stop()
+    probes = stage.probe()
+    fault.alone(stage)
+    stage.until_answered(probes, ALONE_SECONDS)
+    results = [probe.stop() for probe in probes]
+    for agent in stage.agents:
+        agent.start()
+    stage.until_converged(ALONE_SECONDS)
+    return max(len(result.lost) for talk, result in zip(stage.talks, results, strict=True) if talk.hit)
+
+
+def _count_probes(outcome: Outcome, stage: Stage, results: list[ProbeResult]) -> None:
+    pairs = list(zip(stage.talks, results, strict=True))
+    worst = max((result for talk, result in pairs if talk.hit), key=lambda result: len(result.lost))
+    outcome.sent, outcome.lost = worst.sent, len(worst.lost)
+    outcome.lost_between_others = max(len(result.lost) for talk, result in pairs if not talk.hit)
+
+
+def _judge(outcome: Outcome, before: Claims, after: Claims) -> None:
+    """Hold what was measured against what was promised."""
+    fault, wrong = outcome.fault, outcome.wrong
+    if fault.lost is not None:
+        allowed = fault.lost
+        if outcome.alone is not None:
+            allowed += round(outcome.alone * 1.1) + UNDER_WAY
+        if outcome.lost > allowed:
+            wrong.append(f"{outcome.lost} probes were lost, {allowed} may be")
+    if outcome.lost_between_others:
+        wrong.append(f"{outcome.lost_between_others} probes were lost between hypervisors that were not hit")
+    if fault.flows is not None and outcome.flows > fault.flows:
+        wrong.append(f"{outcome.flows} flows were touched, {fault.flows} may be")
+    if outcome.elsewhere > fault.elsewhere:
+        wrong.append(f"flows changed elsewhere {outcome.elsewhere} times, {fault.elsewhere} may be")
+    if fault.same_claims and any(after.get(port) != claim for port, claim in before.items()):
+        wrong.append(f"claims changed from {before} to {after}")
