@@ -7,6 +7,7 @@ Nothing here waits for the bus.
 import asyncio
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 
 import structlog
@@ -35,6 +36,8 @@ TICK = 0.5
 """Seconds between looks at what only time decides."""
 RECORDS_RETRY = 0.5
 """Seconds after which Port rows are written again that could not be."""
+REFUSED_RETRY = 5.0
+"""Seconds after which those are that ovsdb-server refused: it may be a backup, or its disk full, for a while."""
 
 log = structlog.get_logger()
 
@@ -69,6 +72,8 @@ class Agent:
         }
         self._database = database
         self._records: Mailbox[PortId, PortRecord] = Mailbox()
+        self._refused: dict[PortId, PortRecord] = {}
+        self._offer_again = 0.0
         self._seen: dict[PortId, float] = {}
         self._loaded = asyncio.Event()
         self._moves = 0
@@ -108,7 +113,7 @@ class Agent:
     async def write_records(self) -> None:
         """Keep the Port rows as the reactor wants them remembered, for ever."""
         while True:
-            wanted = await self._records.take()
+            wanted = await self._records_to_write()
             try:
                 await self._write(wanted)
             except OvsdbUnavailable as error:
@@ -118,16 +123,35 @@ class Agent:
                         self._records.put(port_id, record)
                 await asyncio.sleep(RECORDS_RETRY)
 
+    async def _records_to_write(self) -> Mapping[PortId, PortRecord]:
+        """Wait for new ones, or until those that were refused are due again."""
+        try:
+            async with asyncio.timeout_at(self._offer_again if self._refused else None):
+                wanted = await self._records.take()
+        except TimeoutError:
+            wanted, self._refused = self._refused, {}
+        for port_id in wanted:
+            self._refused.pop(port_id, None)
+        return wanted
+
     async def _write(self, wanted: Mapping[PortId, PortRecord]) -> None:
         """Write the records in one transaction; what ovsdb-server refuses, one by one: a wrong one stops no other."""
         try:
             await self._database.transact(partial(records.write, self.picture, wanted))
-        except TransactionFailed as error:
-            if len(wanted) == 1:
-                log.error("ovsdb-server refuses what we write", port=next(iter(wanted)), error=str(error))
-                return
-            for port_id, record in wanted.items():
-                await self._write({port_id: record})
+        except TransactionFailed as refusal:
+            error = str(refusal)
+        else:
+            return
+        refused = dict(wanted)
+        for port_id, record in wanted.items() if len(wanted) > 1 else ():
+            with suppress(TransactionFailed):
+                await self._database.transact(partial(records.write, self.picture, {port_id: record}))
+                del refused[port_id]
+        if refused:
+            log.error("ovsdb-server refuses what we write", ports=len(refused), port=next(iter(refused)), error=error)
+        # Perhaps all are refused, for a while: what is not written would be forgotten at the next restart.
+        self._refused |= refused
+        self._offer_again = asyncio.get_running_loop().time() + REFUSED_RETRY
 
     async def keep_time(self) -> None:
         """Look at what only time decides, for ever."""

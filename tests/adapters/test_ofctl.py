@@ -363,6 +363,29 @@ async def test_a_switch_killed_before_it_answered_has_applied_nothing(switch: VS
         await commit
 
 
+# --- the coming of a switch ------------------------------------------------------------------------------------------
+
+
+async def test_the_coming_of_a_switch_is_told_though_its_old_socket_lies_about(switch: VSwitchd, ofctl: OfCtl) -> None:
+    switch.kill()
+    coming = asyncio.create_task(ofctl.comes("br-tun"))
+    await asyncio.sleep(0.1)
+    assert not coming.done()
+
+    await asyncio.to_thread(switch.start)
+
+    await asyncio.wait_for(coming, 1)
+
+
+async def test_a_switch_that_is_there_does_not_come_though_it_be_stopped(switch: VSwitchd, ofctl: OfCtl) -> None:
+    switch.stop()
+    try:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(ofctl.comes("br-tun"), 0.2)
+    finally:
+        switch.go_on()
+
+
 # --- the process started ahead, and the end of processes -------------------------------------------------------------
 
 

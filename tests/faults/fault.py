@@ -20,8 +20,8 @@ class Fault:
     """How many probes in a row may be lost, beside those that the switch loses alone. None: the harm says that."""
     flows: int | None = 0
     """How many flows of the hypervisor that is hit may be made again, changed or removed. None: any."""
-    elsewhere: int = 0
-    """How many changes of flows the other hypervisors may see."""
+    elsewhere: int | None = 0
+    """How many changes of flows the other hypervisors may see. None: any."""
     within: float = 10.0
     """Seconds until all has converged."""
     same_claims: bool = True
@@ -42,7 +42,7 @@ class Rows:
         alone: Callable[[Stage], object] | None = None,
         lost: int | None = 0,
         flows: int | None = 0,
-        elsewhere: int = 0,
+        elsewhere: int | None = 0,
         within: float = 10.0,
         same_claims: bool = True,
     ) -> Callable[[Callable[[Stage], Story]], Callable[[Stage], Story]]:

@@ -1,6 +1,7 @@
 """Plays one fault on the stage and measures it: lost probes, time, flows, and what must hold afterwards."""
 
 import time
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 
@@ -41,9 +42,11 @@ def suffer(stage: Stage, fault: Fault) -> Outcome:
     """Play *fault*, and return what it did; `wrong` has what was not as promised."""
     stage.until_converged(fault.within)
     outcome = Outcome(fault)
-    stage.notes = outcome.notes
+    stage.notes, stage.wrong = outcome.notes, outcome.wrong
     if fault.alone is not None:
-        outcome.alone = _suffer_alone(stage, fault)
+        if fault.alone not in stage.alone:
+            stage.alone[fault.alone] = _lost_alone(stage, fault.alone)
+        outcome.alone = stage.alone[fault.alone]
     with closing(fault.story(stage)) as story:
         _measure(stage, outcome, story)
         if next(story, "ended") != "ended":
@@ -62,7 +65,8 @@ def _measure(stage: Stage, outcome: Outcome, story: Story) -> None:
     stage.until_converged(outcome.fault.within)
     outcome.seconds = time.monotonic() - over
     stage.until_answered(probes)
-    _count_probes(outcome, stage, [probe.stop() for probe in probes])
+    stage.results = [probe.stop() for probe in probes]
+    _count_probes(outcome, stage, stage.results)
     events = [(hv, event) for hv, watch in watches for event in watch.stop() if event.cookie == COOKIE]
     after = stage.flows()
     told = {(event.table, event.text) for hv, event in events if hv is stage.hv}
@@ -73,13 +77,12 @@ def _measure(stage: Stage, outcome: Outcome, story: Story) -> None:
     _judge(outcome, claims, stage.claims())
 
 
-def _suffer_alone(stage: Stage, fault: Fault) -> int:
-    """Do the same to a switch without portwatch; return how many probes in a row it loses by itself."""
-    assert fault.alone is not None
+def _lost_alone(stage: Stage, harm: Callable[[Stage], object]) -> int:
+    """Do *harm* to the switch while portwatch does not run; return how many probes it loses by itself."""
     for agent in stage.agents:
         agent.stop()
     probes = stage.probe()
-    fault.alone(stage)
+    harm(stage)
     stage.until_answered(probes, ALONE_SECONDS)
     results = [probe.stop() for probe in probes]
     for agent in stage.agents:
@@ -108,7 +111,7 @@ def _judge(outcome: Outcome, before: Claims, after: Claims) -> None:
         wrong.append(f"{outcome.lost_between_others} probes were lost between hypervisors that were not hit")
     if fault.flows is not None and outcome.flows > fault.flows:
         wrong.append(f"{outcome.flows} flows were touched, {fault.flows} may be")
-    if outcome.elsewhere > fault.elsewhere:
+    if fault.elsewhere is not None and outcome.elsewhere > fault.elsewhere:
         wrong.append(f"flows changed elsewhere {outcome.elsewhere} times, {fault.elsewhere} may be")
     if fault.same_claims and any(after.get(port) != claim for port, claim in before.items()):
         wrong.append(f"claims changed from {before} to {after}")

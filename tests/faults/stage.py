@@ -1,13 +1,13 @@
 """Three hypervisors of one network with guests that talk: what a fault plays on, and what is to be known of it."""
 
 import http.client
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
 from portwatch.openflow.flow import FlowKey
-from tests.lab import Agent, Hypervisor, LabError, Nic, Port, Probe, Vm, eventually
+from tests.lab import Agent, Hypervisor, LabError, Nic, Port, Probe, ProbeResult, Vm, eventually
 from tests.system.conftest import BRIDGES, Site
 from tests.system.tables import Carried, statistics
 
@@ -57,6 +57,13 @@ class Stage:
             talk.speaker.reach(talk.address, REACH_SECONDS)
         self.notes: list[str] = []
         """What a story has measured beside the columns."""
+        self.wrong: list[str] = []
+        """What was not as promised."""
+        self.results: list[ProbeResult] = []
+        """What the probes saw, in the order of `talks`; for the second half of a story."""
+
+        self.alone: dict[Callable[[Stage], object], int] = {}
+        """How many probes a harm costs while portwatch does not run: measured once."""
 
     @property
     def agent(self) -> Agent:
@@ -70,6 +77,11 @@ class Stage:
     def note(self, words: str) -> None:
         """Say something for the table."""
         self.notes.append(words)
+
+    def promise(self, kept: bool, words: str) -> None:
+        """Hold it against the row when a promise is not kept."""
+        if not kept:
+            self.wrong.append(words)
 
     def port(self, *addresses: str) -> Port:
         """Return a new port of the network, to be plugged as an internal device."""

@@ -52,6 +52,8 @@ class ProbeResult:
     duplicates: int
     lost: tuple[int, ...]
     longest_gap: Gap
+    answered: tuple[float, ...] = ()
+    """When each answer came, in seconds since the epoch."""
 
 
 class Probe:
@@ -97,4 +99,5 @@ def probe_result(lines: list[str], started: float, ended: float) -> ProbeResult:
         duplicates=sum(1 for line in lines if DUPLICATE.match(line)),
         lost=tuple(number for number in range(1, last) if number not in replies),
         longest_gap=max(gaps, key=lambda gap: gap.seconds),
+        answered=tuple(sorted(replies.values())),
     )

@@ -8,6 +8,7 @@ behind, and none costs a thread: their ends are pidfd events (Linux 5.3).
 import asyncio
 import fcntl
 import os
+import socket
 import subprocess
 import sys
 from collections import defaultdict
@@ -19,6 +20,9 @@ from typing import Final, Self
 
 from portwatch.errors import OutcomeUnknown, SwitchUnavailable
 from portwatch.switch.fault import fault
+
+KNOCK: Final = 0.01
+"""Seconds between two looks whether a bridge has come: 0.02 ms of work each, a thousandth of an `ovs-ofctl` in vain."""
 
 _Process = subprocess.Popen[bytes]
 
@@ -79,6 +83,12 @@ class OfCtl:
         """Return what `dump-groups` prints: every group of the bridge, whoever made it."""
         return await self._ask(bridge, "dump-groups")
 
+    async def comes(self, bridge: str) -> None:
+        """Return once *bridge* begins to listen; of one that listens all the time, never."""
+        for awaited in (False, True):
+            while _listens(self._socket(bridge)) is not awaited:  # noqa: ASYNC110 - a socket's coming is told to nobody
+                await asyncio.sleep(KNOCK)
+
     @asynccontextmanager
     async def monitor(self, bridge: str, watch: str) -> AsyncIterator[AsyncIterator[str]]:
         """Run `ovs-ofctl monitor`; hand out what it prints and logs, line by line, until it ends.
@@ -127,7 +137,10 @@ class OfCtl:
             raise RuntimeError("OfCtl is used outside of its `async with`")
         # Without --no-names each call would first ask the switch for its tables and ports: some 6 ms.
         options = ("--no-names", "-O", "OpenFlow15")
-        return [self._program, *options, command, f"unix:{self._rundir}/{bridge}.mgmt", *arguments]
+        return [self._program, *options, command, f"unix:{self._socket(bridge)}", *arguments]
+
+    def _socket(self, bridge: str) -> str:
+        return f"{self._rundir}/{bridge}.mgmt"
 
     async def _finish(self, child: "_Child") -> tuple[int, str, str]:
         with closing(child), self._run(child.process):
@@ -195,6 +208,19 @@ def _start(bridge: str, argv: list[str], stdin: FileIO, stdout: FileIO, stderr: 
         raise SwitchUnavailable(bridge, f"there is no program {argv[0]}: install openvswitch-common") from None
     except OSError as error:
         raise SwitchUnavailable(bridge, f"cannot start {argv[0]}: {error.strerror}") from error
+
+
+def _listens(path: str) -> bool:
+    """Is there somebody, though he may be too busy to answer?"""
+    with socket.socket(socket.AF_UNIX) as knock:
+        knock.setblocking(False)
+        try:
+            knock.connect(path)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return True
 
 
 def _end(process: _Process) -> None:

@@ -236,12 +236,14 @@ class Programmer:
         return drift
 
     async def _pause(self) -> None:
-        """Wait for the switch a little longer each time, but not through the news that the bridge has come."""
+        """Wait for the switch a little longer each time, but do not sleep through its coming."""
         self._come.clear()
+        news = [asyncio.ensure_future(each) for each in (self._come.wait(), self._ofctl.comes(self.bridge))]
         try:
-            await asyncio.wait_for(self._come.wait(), self._backoff.next())
-        except TimeoutError:
-            return
+            await asyncio.wait(news, timeout=self._backoff.next(), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in news:
+                each.cancel()
 
     async def _commit(self) -> None:
         generation = self._account.generation
