@@ -57,6 +57,10 @@ class OfCtl:
         while self._spares:
             self._spares.popitem()[1].close()
 
+    def socket(self, bridge: str) -> str:
+        """Return the path at which *bridge* listens."""
+        return f"{self._rundir}/{bridge}.mgmt"
+
     async def commit(self, bridge: str, text: str) -> None:
         """Apply the lines of *text* (`flow add …`, `group delete …`), all of them in this order, or none.
 
@@ -86,7 +90,7 @@ class OfCtl:
     async def comes(self, bridge: str) -> None:
         """Return once *bridge* begins to listen; of one that listens all the time, never."""
         for awaited in (False, True):
-            while _listens(self._socket(bridge)) is not awaited:  # noqa: ASYNC110 - a socket's coming is told to nobody
+            while _listens(self.socket(bridge)) is not awaited:  # noqa: ASYNC110 - a socket's coming is told to nobody
                 await asyncio.sleep(KNOCK)
 
     @asynccontextmanager
@@ -137,10 +141,7 @@ class OfCtl:
             raise RuntimeError("OfCtl is used outside of its `async with`")
         # Without --no-names each call would first ask the switch for its tables and ports: some 6 ms.
         options = ("--no-names", "-O", "OpenFlow15")
-        return [self._program, *options, command, f"unix:{self._socket(bridge)}", *arguments]
-
-    def _socket(self, bridge: str) -> str:
-        return f"{self._rundir}/{bridge}.mgmt"
+        return [self._program, *options, command, f"unix:{self.socket(bridge)}", *arguments]
 
     async def _finish(self, child: "_Child") -> tuple[int, str, str]:
         with closing(child), self._run(child.process):

@@ -18,9 +18,10 @@ from portwatch.errors import BundleInvalid, BundleRejected, OutcomeUnknown, Swit
 from portwatch.metrics import Metrics
 from portwatch.openflow import parse
 from portwatch.openflow.bundle import Bundle, Mod
-from portwatch.openflow.flow import FlowKey, Item
+from portwatch.openflow.flow import Item
 from portwatch.openflow.ledger import Drift, Ledger
 from portwatch.switch.fault import LineRejected
+from portwatch.switch.groups import ALL_GROUPS, watch_groups
 from portwatch.switch.monitor import FlowEvent, watch
 from portwatch.switch.ofctl import OfCtl
 
@@ -98,6 +99,7 @@ class Programmer:
         self._work = asyncio.Event()
         self._come = asyncio.Event()
         self._backoff = Backoff()
+        self._newly_come = False
         self._connected = 0
         self._unknown = 0
         self._suspect = False
@@ -121,26 +123,38 @@ class Programmer:
         """Work for ever: watch the switch, read it back, program it; and from the start when it goes."""
         while True:
             try:
-                # The monitor first: what is read back once it stands misses nothing, and its end tells the switch's.
-                async with watch(self._ofctl, self.bridge) as events:
+                if self._newly_come and not self._ledger.fresh:
+                    await self._fill()
+                # The monitors first: what is read back once they stand misses nothing, and they end with the switch.
+                async with watch(self._ofctl, self.bridge) as flows, watch_groups(self._ofctl, self.bridge) as groups:
                     self._connected += 1
                     if self._connected > 1:
                         self._metrics.reconnects.labels("switch").inc()
                     await self._read_back()
                     self._backoff.reset()
-                    await self._serve(events)
+                    await self._serve(flows, groups)
             except SwitchUnavailable as error:
                 if self._ledger.known:
                     self._ledger.lost()
                 self._ledger.retry_refused()
                 self._say_trouble(error.detail)
-                await self._pause()
+                self._newly_come = await self._pause()
+
+    async def _fill(self) -> None:
+        """Give a switch all at once. It has just come and holds nothing: believe that first, and look afterwards."""
+        self._newly_come = False
+        self._account.read_back(())
+        await self._commit()
+        self._ledger.lost()
 
     # --- within -------------------------------------------------------------------------------------------------------
 
-    async def _serve(self, events: AsyncIterator[FlowEvent]) -> NoReturn:
+    async def _serve(self, flows: AsyncIterator[FlowEvent], groups: AsyncIterator[int]) -> NoReturn:
         """Commit what is owed and look after what drifts, until the switch goes."""
-        following = asyncio.ensure_future(self._follow(events))
+        following = {
+            asyncio.ensure_future(self._follow_flows(flows)),
+            asyncio.ensure_future(self._follow_groups(groups)),
+        }
         try:
             while True:
                 if not self._ledger.known:
@@ -150,31 +164,40 @@ class Programmer:
                     continue
                 self._say_trouble(None)
                 self._work.clear()
-                if following.done():
-                    following.result()
+                for ended in (task for task in following if task.done()):
+                    ended.result()
                 work = asyncio.ensure_future(self._work.wait())
                 timeout = min(self._until_audit(), self._until_purge())
-                await asyncio.wait({following, work}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({*following, work}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
                 work.cancel()
                 if self._until_purge() <= 0:
                     await self._purge_again()
                 if self._until_audit() <= 0 and not self._ledger.owes:
                     await self._audit()
         finally:
-            following.cancel()
-            await asyncio.wait({following})
+            for task in following:
+                task.cancel()
+            await asyncio.gather(*following, return_exceptions=True)
 
-    async def _follow(self, events: AsyncIterator[FlowEvent]) -> None:
-        """Hold what the switch tells against our own doings; its end is the switch's: SwitchUnavailable."""
+    async def _follow_flows(self, events: AsyncIterator[FlowEvent]) -> None:
+        """Look at each change of a flow of ours; the end of them is the switch's: SwitchUnavailable."""
         async for event in events:
-            if not self._account.is_ours(event.cookie):
-                continue
-            if perf_counter() - self._committed_at > ECHO:
-                self._echoes = 0
-            self._echoes -= 1
-            if self._echoes < 0:
-                self._suspect = True
-                self._work.set()
+            if self._account.is_ours(event.cookie):
+                self._note_change()
+
+    async def _follow_groups(self, group_ids: AsyncIterator[int]) -> None:
+        async for group_id in group_ids:
+            if group_id in self._account.group_ids or group_id == ALL_GROUPS:
+                self._note_change()
+
+    def _note_change(self) -> None:
+        """Hold what the switch tells against our own doings: what they do not explain is looked at."""
+        if perf_counter() - self._committed_at > ECHO:
+            self._echoes = 0
+        self._echoes -= 1
+        if self._echoes < 0:
+            self._suspect = True
+            self._work.set()
 
     def _until_audit(self) -> float:
         since = perf_counter() - self._read_at
@@ -235,15 +258,16 @@ class Programmer:
             log.info("switch read back", bridge=self.bridge, items=len(self._ledger.installed))
         return drift
 
-    async def _pause(self) -> None:
-        """Wait for the switch a little longer each time, but do not sleep through its coming."""
+    async def _pause(self) -> bool:
+        """Wait for the switch a little longer each time, but do not sleep through its coming: True when it has come."""
         self._come.clear()
-        news = [asyncio.ensure_future(each) for each in (self._come.wait(), self._ofctl.comes(self.bridge))]
+        told, comes = (asyncio.ensure_future(each) for each in (self._come.wait(), self._ofctl.comes(self.bridge)))
         try:
-            await asyncio.wait(news, timeout=self._backoff.next(), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({told, comes}, timeout=self._backoff.next(), return_when=asyncio.FIRST_COMPLETED)
+            return comes.done()
         finally:
-            for each in news:
-                each.cancel()
+            told.cancel()
+            comes.cancel()
 
     async def _commit(self) -> None:
         generation = self._account.generation
@@ -255,7 +279,7 @@ class Programmer:
         started = perf_counter()
         self._held = None
         self._committed_at = started
-        self._echoes = sum(isinstance(mod.key, FlowKey) for mod in bundle.mods)
+        self._echoes = len(bundle) - len(bundle.purges)
         try:
             await self._ofctl.commit(self.bridge, bundle.text())
         except asyncio.CancelledError:
