@@ -28,11 +28,19 @@ class IdentityTaken(PortwatchError):
 
 
 class Refused(PortwatchError):
-    """A message from the bus that is not what the contract says. `reason` is a short code, the metric's label."""
+    """A message from the bus that is not what the contract says. `reason` is a short code, the metric's label.
+
+    `detail` is one printable line, though it may repeat what came: it is logged, shown and published.
+    """
 
     def __init__(self, reason: str, detail: str) -> None:
-        self.reason, self.detail = reason, detail
-        super().__init__(f"{reason}: {detail}")
+        self.reason, self.detail = reason, printable(detail)
+        super().__init__(f"{reason}: {self.detail}")
+
+
+def printable(text: str) -> str:
+    """Return *text* as one line that moves no terminal and may stand in an event."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 # --- OVSDB -------------------------------------------------------------------------------------------------------

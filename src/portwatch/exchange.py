@@ -38,8 +38,8 @@ FOLLOWERS_BEHIND = 1000
 ANSWER_SECONDS = 2.0
 """How long a starting agent waits for the answer of one that lives under its name (docs/contract.md, section 4)."""
 REMOTE_SEEN = 10_000
-REFUSALS_EVERY = 10.0
-"""Seconds in which refused messages of one reason are logged once."""
+LOGGED_EVERY = 10.0
+"""Seconds in which what anybody on the bus can bring about is logged once: refused messages of one reason, say."""
 
 log = structlog.get_logger()
 
@@ -78,7 +78,7 @@ class Exchange:
         self._followers: set[asyncio.Queue[bytes]] = set()
         self._due: set[NetworkId] = set()
         self._interest = (-1, -1, -1)
-        self._refusals: dict[str, tuple[float, int]] = {}
+        self._logged: dict[str, tuple[float, int]] = {}
         self.remote_seen: deque[tuple[int, datetime]] = deque(maxlen=REMOTE_SEEN)
         """Events of others that changed what is wanted: the generation, and the event's own time."""
 
@@ -177,7 +177,9 @@ class Exchange:
             if self._tenure.owner:
                 raise self._taken()
         elif reply is Reply.ANSWER:
-            log.warning("another agent spoke under this host's name", host=self._identity.host, session=status.session)
+            if (more := self._unsaid("tenure")) is not None:
+                words = "another agent spoke under this host's name"
+                log.warning(words, host=self._identity.host, session=status.session, more=more)
             answer = self._present()
             self.link.say(answer.topic, Words((answer,)))
         self._introduction.set()
@@ -247,8 +249,10 @@ class Exchange:
                     self._refuse(topic, Refused("stale", str(error)))
                 except Exception:
                     # A retained message that trips us would end every agent that reads it, and every start of it.
-                    log.exception("a message from the bus could not be handled; it is passed over", topic=topic)
                     self._metrics.refused("fault")
+                    if (more := self._unsaid("fault")) is not None:
+                        words = "a message from the bus could not be handled; it is passed over"
+                        log.exception(words, topic=topic[:200], more=more)
         self._decided()
 
     def _hear_one(self, news: News, *, replayed: bool) -> None:
@@ -293,19 +297,24 @@ class Exchange:
 
     def _refuse(self, topic: str, error: Refused) -> None:
         self._metrics.refused(error.reason)
+        if (more := self._unsaid(error.reason)) is not None:
+            log.warning(
+                "message from the bus refused",
+                reason=error.reason,
+                topic=topic[:200],
+                detail=error.detail[:200],
+                more=more,
+            )
+
+    def _unsaid(self, what: str) -> int | None:
+        """Return how often *what* was not logged since the last time, if it is to be logged now; else None."""
         clock = time.monotonic()
-        last, unsaid = self._refusals.get(error.reason, (-REFUSALS_EVERY, 0))
-        if clock - last < REFUSALS_EVERY:
-            self._refusals[error.reason] = (last, unsaid + 1)
-            return
-        self._refusals[error.reason] = (clock, 0)
-        log.warning(
-            "message from the bus refused",
-            reason=error.reason,
-            topic=topic[:200],
-            detail=error.detail[:200],
-            more=unsaid,
-        )
+        last, unsaid = self._logged.get(what, (-LOGGED_EVERY, 0))
+        if clock - last < LOGGED_EVERY:
+            self._logged[what] = (last, unsaid + 1)
+            return None
+        self._logged[what] = (clock, 0)
+        return unsaid
 
     def _words(self, event: PortEvent) -> tuple[Publication, ...]:
         port = event.claim.port

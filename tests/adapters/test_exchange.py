@@ -1,0 +1,84 @@
+"""What an agent makes of what it hears on the bus, whoever says it; the broker is in memory, or not needed at all."""
+
+from datetime import timedelta
+
+import pytest
+from structlog.testing import capture_logs
+
+from portwatch import wire
+from portwatch.bus.connection import Message
+from portwatch.bus.memory import MemoryBroker
+from portwatch.config import Config
+from portwatch.events import ONLINE, HostStatus, PortUpdated
+from portwatch.exchange import Exchange
+from portwatch.fabric.announcer import Identity
+from portwatch.fabric.pipeline import Policy
+from portwatch.fabric.reactor import Reactor
+from portwatch.metrics import Metrics
+from portwatch.model import HostName, PortId
+from tests.core.fleet import START, SWITCH_PORTS, TOPICS, a_claim, a_port, an_endpoint
+
+HV1 = HostName("hv1")
+
+
+class Hearer:
+    """An exchange, and what it has counted."""
+
+    def __init__(self) -> None:
+        identity = Identity(HV1, "session", an_endpoint(1))
+        self.reactor = Reactor(identity, Policy())
+        self.reactor.plugged({}, SWITCH_PORTS, START)
+        self.metrics = Metrics("0", reasons=wire.REASONS)
+        self.exchange = Exchange(Config(), identity, self.reactor, MemoryBroker(), self.metrics, lambda: None)
+
+    def hear(self, topic: str, payload: bytes) -> None:
+        """Let a message come, and be handled."""
+        self.exchange.receive(Message(topic, payload, replayed=False))
+        self.exchange.subscribing(frozenset())  # what has come is handled first
+
+    def refused(self, reason: str) -> str:
+        """Return the line of the metric."""
+        lines = self.metrics.render().decode().splitlines()
+        return next(line for line in lines if line.startswith(f'portwatch_bus_rejected_total{{reason="{reason}"}}'))
+
+
+def test_refused_messages_are_all_counted_and_logged_once_a_reason() -> None:
+    hearer = Hearer()
+
+    with capture_logs() as logged:
+        for number in range(1000):
+            hearer.hear(f"portwatch/v1/ports/blue/hv2/p{number}", b"{")
+            hearer.hear(f"portwatch/v1/hosts/hv{number}", b"[]")
+
+    assert [(line["reason"], line["more"]) for line in logged] == [("not-json", 0), ("wrong-shape", 0)]
+    assert hearer.refused("not-json").endswith(" 1000.0")
+    assert hearer.refused("wrong-shape").endswith(" 1000.0")
+
+
+def test_messages_that_trip_us_are_passed_over_counted_and_logged_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    hearer = Hearer()
+    monkeypatch.setattr(hearer.reactor, "heard", lambda *_, **__: 1 / 0)
+    claim = a_claim(a_port("p1"))
+
+    with capture_logs() as logged:
+        for _ in range(1000):
+            hearer.hear(
+                TOPICS.port(claim.port.network_id, claim.host, PortId("p1")),
+                wire.encode_event(PortUpdated(claim, 1, START)),
+            )
+
+    assert [(line["log_level"], line["more"]) for line in logged] == [("error", 0)]
+    assert hearer.refused("fault").endswith(" 1000.0")
+
+
+def test_whoever_speaks_under_our_name_again_and_again_is_answered_and_logged_once() -> None:
+    hearer = Hearer()
+    ours = hearer.exchange.announcement()
+    hearer.hear(ours.topic, ours.payload)
+
+    with capture_logs() as logged:
+        for number in range(1000):
+            younger = HostStatus(HV1, f"s{number}", ONLINE, started_at=hearer.exchange.started_at + timedelta(days=1))
+            hearer.hear(ours.topic, wire.encode_host(younger))
+
+    assert [line["event"] for line in logged] == ["another agent spoke under this host's name"]
