@@ -1,10 +1,12 @@
 # The one door to every command here; CI uses the same ones. `make` lists them.
 #
 # ARGS goes to the command:            make test ARGS='-k drift -x'
+# MINUTES, of the long runs:            make fuzz MINUTES=60
 # PYTHON names .venv's interpreter:    make setup PYTHON=python3.12
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types floors fast-test bench faults format lock clean clean-lab root
+.PHONY: help setup demo test check lint types floors fast-test bench faults fuzz format lock clean clean-lab root
+MINUTES := 10
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 # Each user's caches lie apart: what `sudo make test` leaves behind must not stop the tree's owner.
@@ -45,6 +47,11 @@ bench: root setup  ## the numbers of docs/performance.md, measured here
 
 faults: root setup  ## docs/reliability.md: what restarts, kills and other faults cost, measured here
 	python -m tests.faults $(ARGS)
+
+fuzz: setup  ## hostile input for MINUTES a target (bytes, bus, ovsdb): what `make fast-test` samples, by atheris
+	python -m pip install --quiet --require-hashes --target .cache/fuzz/atheris --upgrade -r requirements/fuzz.txt
+	for target in bytes bus ovsdb; do \
+	    PYTHONPATH=.cache/fuzz/atheris python -m tests.fuzz $$target $(MINUTES) .cache/fuzz || exit; done
 
 format: setup  ## let ruff write the format, and what it can mend by itself
 	ruff check --fix-only --quiet && ruff format

@@ -63,13 +63,13 @@ anything: st.SearchStrategy[Any] = st.recursive(
 # --- the bus ------------------------------------------------------------------------------------------------------
 
 _claim = a_claim(a_port("p2"))
-_MESSAGES: dict[str, bytes] = {
+MESSAGES: dict[str, bytes] = {
     TOPICS.port(BLUE, HV2, _claim.port.port_id): wire.encode_event(PortUpdated(_claim, 1, START)),
     TOPICS.manifest(BLUE, HV2): wire.encode_manifest(manifest_of(BLUE, HV2, _claim.session, [_claim])),
     TOPICS.host(HV2): wire.encode_host(HostStatus(HV2, _claim.session, ONLINE, an_endpoint(2), "vxlan", "1", START)),
     TOPICS.directory(_claim.port.port_id): b'{"port_id": "p2", "network_id": "blue", "segmentation_id": 524}',
 }
-_PORT_MESSAGES = [item for item in _MESSAGES.items() if "/ports/" in item[0]]
+_PORT_MESSAGES = [item for item in MESSAGES.items() if "/ports/" in item[0]]
 _addresses = st.sampled_from(_ADDRESSES)
 _fitting: dict[str, st.SearchStrategy[Any]] = {
     "mac": st.sampled_from(_MACS),
@@ -91,7 +91,7 @@ _fitting: dict[str, st.SearchStrategy[Any]] = {
 @st.composite
 def messages(draw: st.DrawFn) -> tuple[str, bytes]:
     """Return a message that was good, until fields, the topic or bytes of it were made something else."""
-    topic, good = draw(st.sampled_from([*_MESSAGES.items(), *_PORT_MESSAGES * 4]))
+    topic, good = draw(st.sampled_from([*MESSAGES.items(), *_PORT_MESSAGES * 4]))
     message = json.loads(good)
     places = [(message, name) for name in message]
     places += [(message["data"], name) for name in message.get("data", ())] * 2
