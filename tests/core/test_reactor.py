@@ -8,7 +8,7 @@ import pytest
 
 from portwatch import wire
 from portwatch.bus.connection import Publication
-from portwatch.events import ClaimGone, PortEvent, PortRemoved, PortUpdated, manifest_of
+from portwatch.events import ClaimGone, PortEvent, PortRemoved, PortUpdated, key_of, manifest_of
 from portwatch.fabric.claims import Rule
 from portwatch.fabric.pipeline import Policy
 from portwatch.fabric.reactor import PortRecord, StaleEvent
@@ -1095,6 +1095,71 @@ def test_a_broker_that_lost_everything_takes_nothing_from_anybody() -> None:
     fleet.settle(600)
 
     assert {name: host.flows() for name, host in fleet.hosts.items()} == before
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_stale_copy_of_the_broker_that_says_the_past_again_is_put_right(*, restarted: bool) -> None:
+    """Within a session the others would refuse it; of another session they cannot tell which is the newer."""
+    fleet = a_fleet("p1", "p2", "p3")
+    past = dict(fleet.retained)
+    if restarted:
+        fleet["hv1"].restart()
+        fleet.settle()
+    fleet["hv1"].change("p1", mac=Mac("fa:16:3e:00:00:77"))
+    fleet["hv1"].plug(a_port("p4"))
+    fleet.settle()
+    before = fleet["hv2"].flows()
+
+    fleet.broker(Publication(topic, payload, retain=True) for topic, payload in past.items())
+    fleet.settle()
+
+    assert fleet["hv2"].flows() == before
+    fleet["hv3"].restart()
+    fleet.settle()
+    assert fleet.hears("hv3/p3", "fa:16:3e:00:00:77") == {"hv1/p1"}
+
+
+@pytest.mark.parametrize("session", ["ours", "another"])
+@pytest.mark.parametrize("revision", [0, 1, 1000, SEQ_MAX])
+@pytest.mark.parametrize("kind", [PortUpdated, PortRemoved])
+def test_who_speaks_for_a_port_of_ours_does_not_have_the_last_word(
+    session: str, revision: int, kind: type[PortEvent]
+) -> None:
+    fleet = a_fleet("p1", "p2")
+    mine = fleet["hv1"].claim("p1")
+    before = fleet["hv2"].flows()
+    forged = replace(
+        mine,
+        port=replace(mine.port, mac=Mac("fa:16:3e:00:00:77"), state=State.LEAVING),
+        session=mine.session if session == "ours" else "another",
+        revision=revision,
+    )
+
+    topic = TOPICS.port(*key_of(mine))
+    fleet.broker([Publication(topic, wire.encode_event(kind(forged, 1, fleet.now)), retain=True)])
+    fleet.settle()
+
+    assert fleet["hv2"].flows() == before
+    fleet["hv1"].change("p1", fixed_ips=(fixed_ip("10.7.7.7"),))
+    fleet.settle()
+    assert b"10.7.7.7" in fleet.retained[topic]
+    assert "10.7.7.7" in "".join(fleet["hv2"].flows())
+
+
+def test_who_speaks_for_a_port_of_ours_again_and_again_is_answered_once_a_second() -> None:
+    fleet = a_fleet("p1", "p2")
+    mine = fleet["hv1"].claim("p1")
+    topic = TOPICS.port(*key_of(mine))
+    fleet.said.clear()
+
+    for number in range(100):
+        forged = replace(mine, session="another", revision=number)
+        fleet.broker([Publication(topic, wire.encode_event(PortUpdated(forged, 1, fleet.now)), retain=True)])
+        fleet.hush()
+
+    assert sum(mine.session.encode() in payload for where, payload in fleet.said if where == topic) <= 3
+    fleet.settle()
+    assert mine.session.encode() in fleet.retained[topic]
 
 
 def test_a_broker_that_lost_everything_and_our_own_restart_cut_nobody_off() -> None:
