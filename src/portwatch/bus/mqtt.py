@@ -360,6 +360,5 @@ def _properties(packet: int, **values: str | int | None) -> Properties:
 
 
 def _first(refused: list[Refusal]) -> Refusal:
-    for other in refused[1:]:
-        refused[0].add_note(str(other))
+    refused[0].others = tuple(other.topic for other in refused[1:])
     return refused[0]
