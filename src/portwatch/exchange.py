@@ -70,7 +70,7 @@ class Exchange:
         self._config, self._identity, self._reactor, self._metrics = config, identity, reactor, metrics
         self._decided = decided
         self._directory = directory
-        self._tenure = Tenure(identity.session, self.started_at)
+        self._tenure = Tenure(identity.session)
         self._introduction = asyncio.Event()
         self._stepping_down = False
         self._inbox: Mailbox[str, tuple[News, bool]] = Mailbox(_newer)
@@ -186,7 +186,7 @@ class Exchange:
 
     def _taken(self) -> IdentityTaken:
         return IdentityTaken(
-            f"another agent that lives and started before this one owns the name {self._identity.host!r} on the bus;"
+            f"another agent that lives and was there before this one owns the name {self._identity.host!r} on the bus;"
             " give this host another one (key `host`), or stop the other agent"
         )
 

@@ -152,7 +152,7 @@ class _Hearer:
     def __init__(self, fleet: Fleet, host: Host) -> None:
         self.fleet, self.host = fleet, host
         self.heard = 0
-        self._tenure = Tenure(host.reactor.identity.session, START)
+        self._tenure = Tenure(host.reactor.identity.session)
         self._directory = Directory()
         self._directory.plugged({PortId("p2"): Plug(a_port("p2", network=None, from_directory=True), OfPort(5))})
         self._carry_over()

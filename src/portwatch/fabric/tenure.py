@@ -1,11 +1,11 @@
 """One name, one agent: who owns this host's name on the bus (docs/contract.md, section 4). A state machine, no I/O.
 
 A starting agent announces itself before it says anything else. Whoever lives under that name answers, and the one that
-started later steps down. What is retained from before the announcement is no answer: its author may be long dead.
+was announced later steps down. What is retained from before the announcement is no answer: its author may be long dead.
+Who was first, the order of the topic says, which both hear alike; no clock does.
 """
 
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 from enum import Enum
 
 from portwatch.events import LEAVING, OFFLINE, ONLINE, HostStatus
@@ -21,19 +21,27 @@ class Reply(Enum):
 
 @dataclass(slots=True)
 class Tenure:
-    """One process's claim to its host's name. *session* and *started_at* are what it publishes of itself."""
+    """One process's claim to its host's name. *session* is what it publishes of itself."""
 
     session: str
-    started_at: datetime
     announced: bool = False
     """Our announcement has come back: what comes now was said after it."""
     owner: bool = False
-    predecessor: bool = False
-    """What was retained before our announcement says that somebody is alive: wait for his answer."""
+    _before: set[str] = field(default_factory=set)
+    """Sessions that were alive by what was said before our announcement: wait for their answer."""
+    _late: str | None = None
+    """One of them that has spoken although the name was ours by then: said again by somebody else, or a late answer."""
+
+    @property
+    def predecessor(self) -> bool:
+        """Is an answer to be waited for?"""
+        return bool(self._before)
 
     def announce(self) -> None:
         """A connection begins: we announce ourselves (again)."""
-        self.announced = self.owner = self.predecessor = False
+        self.announced = self.owner = False
+        self._before.clear()
+        self._late = None
 
     def settle(self) -> None:
         """Nobody has answered in time: the name is ours."""
@@ -41,17 +49,20 @@ class Tenure:
 
     def hear(self, status: HostStatus) -> Reply:
         """Somebody has published a status under our name, perhaps we."""
-        alive = status.state in (ONLINE, LEAVING)
-        if status.session == self.session:
+        alive, theirs = status.state in (ONLINE, LEAVING), status.session
+        if theirs == self.session:
             # Of our own session only the broker says `offline`: the will of a connection that we have given up.
             self.announced |= alive
             return Reply.ANSWER if self.owner and not alive and status.state == OFFLINE else Reply.NOTHING
-        if not self.announced:
-            self.predecessor = alive
-            return Reply.NOTHING
         if not alive:
             # A last will, or a farewell: its author is gone, and ours must be the word that stays.
-            self.predecessor = False
-            return Reply.ANSWER
-        theirs = (status.started_at or datetime.min.replace(tzinfo=UTC), status.session)
-        return Reply.STEP_DOWN if theirs < (self.started_at, self.session) else Reply.ANSWER
+            self._before.discard(theirs)
+            return Reply.ANSWER if self.announced else Reply.NOTHING
+        if not self.announced:
+            self._before.add(theirs)
+            return Reply.NOTHING
+        if theirs in self._before and (not self.owner or self._late == theirs):
+            return Reply.STEP_DOWN
+        # Whoever lives hears this, and answers again if he was first.
+        self._late = theirs
+        return Reply.ANSWER
