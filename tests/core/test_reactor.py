@@ -765,6 +765,46 @@ def test_it_is_so_when_the_keys_come_one_by_one(network_known: str) -> None:
     assert fleet.hears("hv3/p3", mac("p1")) == {"hv2/p1"}
 
 
+@pytest.mark.parametrize("first", range(3))
+@pytest.mark.parametrize("step", [timedelta(hours=-5), timedelta(days=1), timedelta(days=-1), timedelta(days=400)])
+def test_clocks_that_are_apart_and_are_stepped_while_we_run_change_no_decision(first: int, step: timedelta) -> None:
+    """Each of the acts comes after a step of one host's clock; what is programmed in the end is as with true clocks."""
+    one, two, three = ("hv1", "hv2", "hv3")
+
+    def act(fleet: Fleet, number: int) -> None:
+        match number:
+            case 0:
+                fleet[two].plug(P1)
+                fleet.settle()
+                fleet[one].unplug("p1")
+            case 1:
+                fleet[three].plug(P1)
+            case 2:
+                fleet[two].restart()
+                fleet[two].unplug("p1")
+            case 3:
+                fleet[one].plug(a_port("p1", mac=Mac("fa:16:3e:00:00:77")))
+                fleet[three].unplug("p1")
+            case 4:
+                fleet[one].kill()
+                fleet[one].start()
+                fleet[one].change("p1", mac=P1.mac)
+            case _:
+                fleet[one].reactor.drain(fleet[one].now, leaving=True)
+                fleet[two].plug(P1)
+        fleet.settle()
+
+    stepped, true = a_fleet("p1", "p2", "p3"), a_fleet("p1", "p2", "p3")
+    for number in range(6):
+        stepped[f"hv{(first + number) % 3 + 1}"].skew += step
+        for fleet in (stepped, true):
+            act(fleet, number)
+        assert {name: host.flows() for name, host in stepped.hosts.items()} == {
+            name: host.flows() for name, host in true.hosts.items()
+        }
+    assert stepped.hears("hv3/p3", mac("p1")) == {"hv2/p1"}
+
+
 def test_a_port_with_another_mac_comes_after_its_own_older_claim() -> None:
     fleet = a_fast_clock("p1", "p4", "p3")
 

@@ -1,0 +1,125 @@
+"""Hostile neighbours on the bus: a flood of what is wrong, beside which all goes on."""
+
+import json
+import re
+import statistics
+import time
+from collections import Counter
+from pathlib import Path
+
+from tests.faults.fault import Rows, Story
+from tests.faults.stage import Stage
+from tests.lab import Port, eventually
+from tests.lab.flood import Flood
+from tests.system.conftest import BRIDGES
+
+ROWS = Rows("Hostile messages")
+fault = ROWS.fault
+
+RATE = 10_000
+PLUGS = 10
+USUAL = 20
+"""So many times as long a plug may take in the flood as without it: a busy machine, not a queue of messages."""
+GROWTH = 40_000
+"""KiB of memory: none of it is kept."""
+LINES = 40
+"""Of the log, for what may be 100,000 messages."""
+EVIL = "fa:16:3e:ee:ee:ee"
+
+
+@fault(f"{RATE} bad ones a second, while ports are plugged in", flows=None, elsewhere=1000, within=20)
+def flood(stage: Stage) -> Story:
+    own = stage.site.network("flooded")
+    stage.site.plug(stage.hv, Port("flooded", stage.site.lab.mac(), own))
+    quiet = [_plug_seconds(stage) for _ in range(PLUGS)]
+    counted, lines, memory = _refused(stage), len(_said_of_messages(stage)), _memory(stage.agent.process.pid)
+    with Flood(stage.site.lab.broker, _messages(own.id), RATE) as messages:
+        time.sleep(1)
+        busy = [_plug_seconds(stage) for _ in range(PLUGS)]
+        time.sleep(1)
+        grown = _memory(stage.agent.process.pid) - memory
+    eventually(lambda: sum(_refused(stage).values()) >= sum(counted.values()) + messages.sent, 20, "all are counted")
+    reasons = _refused(stage) - counted
+    usual, now = 1000 * statistics.median(quiet), 1000 * statistics.median(busy)
+    stage.note(f"{messages.sent} messages; a plug took {now:.0f} ms (median; {usual:.0f} ms without), {grown} KiB more")
+    assert set(reasons) >= {"not-json", "wrong-shape", "wrong-value", "topic-mismatch", "too-large"}
+    assert now <= USUAL * usual
+    assert grown <= GROWTH
+    assert len(_said_of_messages(stage)) - lines <= LINES
+    assert not any(EVIL in flow for bridge in BRIDGES for flow in stage.hv.dump_flows(bridge))
+    yield
+
+
+def _messages(network: str) -> list[tuple[str, bytes]]:
+    """Return a thousand messages on as many topics, all read by the one host that has a port in the network."""
+    good = {
+        "specversion": "1.0",
+        "id": "evil/s/1",
+        "source": "/portwatch/hosts/evil",
+        "type": "portwatch.port.added",
+        "subject": "evil",
+        "time": "2026-11-22T09:13:22.998Z",
+        "data": {
+            "port_id": "evil",
+            "host": "evil",
+            "network_id": network,
+            "segmentation_id": 1,
+            "mac": EVIL,
+            "tunnel_ip": "192.0.2.99",
+            "state": "active",
+            "status": "ACTIVE",
+            "session": "s",
+            "seq": 1,
+            "revision": 1,
+        },
+    }
+    data = good["data"]
+    assert isinstance(data, dict)
+
+    def otherwise(**changes: object) -> bytes:
+        return json.dumps({**good, "data": {**data, **changes}}).encode()
+
+    bad = [
+        *(b"{", b"\xff\xfe\x00", b"[" * 3000, b"[]", b"null", b'{"specversion": "1.0"}'),
+        otherwise(mac=f"{EVIL},actions=NORMAL\nflow add table=0,actions=NORMAL"),
+        otherwise(mac="01:00:5e:00:00:01"),
+        otherwise(segmentation_id=2**24),
+        otherwise(tunnel_ip="127.0.0.1,actions=flood"),
+        otherwise(fixed_ips=["10.0.0.1,actions=NORMAL"]),
+        otherwise(seq=2**63),
+        otherwise(revision=-1),
+        otherwise(host="hv1"),
+        otherwise(network_id="another"),
+    ]
+    topics = (f"portwatch/v1/ports/{network}/evil{number}/evil" for number in range(1000))
+    messages = [(topic, bad[number % len(bad)]) for number, topic in enumerate(topics)]
+    messages[0] = (messages[0][0], b" " * 70_000)
+    return [(topic.replace("evil7/", "evil/"), payload) for topic, payload in messages]
+
+
+def _plug_seconds(stage: Stage) -> float:
+    """Return how long it takes from a plug until the port is installed, as OVSDB shows it."""
+    port = stage.port()
+    begin = time.monotonic()
+    stage.site.plug(stage.hv, port, wait=False)
+    stage.hv.vsctl("wait-until", "Port", port.device, "external_ids:portwatch-installed=true")
+    seconds = time.monotonic() - begin
+    stage.unplug(stage.hv, port)
+    return seconds
+
+
+def _refused(stage: Stage) -> Counter[str]:
+    text = stage.agent.http_get("/metrics")[1]
+    found = re.findall(r'portwatch_bus_rejected_total{reason="([a-z-]+)"} (\S+)', text)
+    return Counter({reason: int(float(number)) for reason, number in found})
+
+
+def _said_of_messages(stage: Stage) -> list[str]:
+    return [line for line in stage.agent.log_lines() if "message from the bus" in line]
+
+
+def _memory(pid: int) -> int:
+    """Return what a process holds in memory, in KiB."""
+    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    assert found is not None
+    return int(found[1])
