@@ -78,6 +78,8 @@ class Exchange:
         self._followers: set[asyncio.Queue[bytes]] = set()
         self._due: set[NetworkId] = set()
         self._interest = (-1, -1, -1)
+        self._overwritten: set[str] = set()
+        """Topics that may be ours, and on which others have spoken."""
         self._logged: dict[str, tuple[float, int]] = {}
         self.remote_seen: deque[tuple[int, datetime]] = deque(maxlen=REMOTE_SEEN)
         """Events of others that changed what is wanted: the generation, and the event's own time."""
@@ -104,10 +106,32 @@ class Exchange:
             self.link.listen(self._filters())
 
     def heal(self, clock: float) -> None:
-        """Ask again for what is retained in networks that stay incomplete: a message may have been lost."""
+        """Say again what others have cleared or overwritten of ours.
+
+        Ask again for what is retained in networks that stay incomplete: a message may have been lost.
+        """
+        if self._overwritten:
+            self._say_again(clock)
         for network_id in self._reactor.snapshots.to_ask_again(clock):
             log.warning("a network stays incomplete; asking the bus for it again", network=network_id)
             self.link.listen_again(self.topics.of_network(network_id))
+
+    def _note_overwritten(self, topic: str) -> None:
+        """What is retained here is not what its owner said: if that is us, it is said again at the next `heal`."""
+        if f"/{self._identity.host}" in topic:
+            self._overwritten.add(topic)
+
+    def _say_again(self, clock: float) -> None:
+        overwritten, self._overwritten = self._overwritten, set()
+        reactor, host = self._reactor, self._identity.host
+        for claim in tuple(reactor.announcer.claims.values()):
+            port = claim.port
+            if self.topics.port(port.network_id, host, port.port_id) in overwritten:
+                reactor.insist(port.port_id, now(), clock)
+            if port.network_id is not None and self.topics.manifest(port.network_id, host) in overwritten:
+                reactor.manifests.add(port.network_id)
+        if self.topics.host(host) in overwritten:
+            self.say_presence()
 
     # --- tasks --------------------------------------------------------------------------------------------------------
 
@@ -138,6 +162,7 @@ class Exchange:
             if (port_id := self.topics.described(message.topic)) is not None:
                 refused = wire.DirectoryRefused(port_id, error.detail)
                 self._inbox.put(f"refused {message.topic}", (refused, message.replayed))
+            self._note_overwritten(message.topic)
             return
         if isinstance(news, HostStatus) and news.host == self._identity.host:
             self._hear_ourselves(news)
@@ -263,11 +288,13 @@ class Exchange:
             case Manifest():
                 self._reactor.stated(news, clock)
             case wire.ManifestGone(network_id, host):
-                self._reactor.snapshots.unstated(network_id, host)
+                self._reactor.snapshots.unstated(network_id, host, clock)
+                self._note_overwritten(self.topics.manifest(network_id, host))
             case HostStatus():
                 self._reactor.seen(news, clock)
             case wire.HostGone():
                 self._reactor.hosts.pop(news.host, None)
+                self._note_overwritten(self.topics.host(news.host))
             case wire.DirectoryEntry() | wire.DirectoryRefused() | wire.DirectoryGone():
                 self._hear_of_details(news)
 

@@ -1,12 +1,15 @@
 """What an agent makes of what it hears on the bus, whoever says it; the broker is in memory, or not needed at all."""
 
+import asyncio
+import time
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
 from structlog.testing import capture_logs
 
 from portwatch import wire
-from portwatch.bus.connection import Message
+from portwatch.bus.connection import Message, Publication
 from portwatch.bus.memory import MemoryBroker
 from portwatch.config import Config
 from portwatch.events import ONLINE, HostStatus, PortUpdated
@@ -15,7 +18,8 @@ from portwatch.fabric.announcer import Identity
 from portwatch.fabric.pipeline import Policy
 from portwatch.fabric.reactor import Reactor
 from portwatch.metrics import Metrics
-from portwatch.model import HostName, PortId
+from portwatch.model import HostName, OfPort, Plug, Port, PortId
+from tests.adapters.inbox import PATIENCE, a_client
 from tests.core.fleet import START, SWITCH_PORTS, TOPICS, a_claim, a_port, an_endpoint
 
 HV1 = HostName("hv1")
@@ -24,12 +28,17 @@ HV1 = HostName("hv1")
 class Hearer:
     """An exchange, and what it has counted."""
 
-    def __init__(self) -> None:
+    def __init__(self, *ports: Port) -> None:
         identity = Identity(HV1, "session", an_endpoint(1))
         self.reactor = Reactor(identity, Policy())
-        self.reactor.plugged({}, SWITCH_PORTS, START)
+        plugs = {port.port_id: Plug(port, OfPort(number)) for number, port in enumerate(ports, 5)}
+        self.reactor.plugged(plugs, SWITCH_PORTS, START)
         self.metrics = Metrics("0", reasons=wire.REASONS)
-        self.exchange = Exchange(Config(), identity, self.reactor, MemoryBroker(), self.metrics, lambda: None)
+        self.broker = MemoryBroker()
+        self.exchange = Exchange(Config(), identity, self.reactor, self.broker, self.metrics, self._decided)
+
+    def _decided(self) -> None:
+        self.exchange.carry_out(0.0)
 
     def hear(self, topic: str, payload: bytes) -> None:
         """Let a message come, and be handled."""
@@ -82,3 +91,35 @@ def test_whoever_speaks_under_our_name_again_and_again_is_answered_and_logged_on
             hearer.hear(ours.topic, wire.encode_host(younger))
 
     assert [line["event"] for line in logged] == ["another agent spoke under this host's name"]
+
+
+@pytest.mark.parametrize("payload", [b"", b"{", b"x" * 100_000])
+@pytest.mark.asyncio
+async def test_what_others_clear_or_overwrite_of_ours_is_said_again(payload: bytes) -> None:
+    hearer = Hearer(a_port("p1"))
+    broker, exchange = hearer.broker, hearer.exchange
+    exchange.carry_out(0.0)
+    tasks = [asyncio.create_task(work) for work in (exchange.link.run(), exchange.publish_manifests(), exchange.read())]
+    ours = {"portwatch/v1/ports/blue/hv1/p1", "portwatch/v1/manifests/blue/hv1", "portwatch/v1/hosts/hv1"}
+    await until(lambda: broker.retained.keys() == ours)
+    await until(lambda: exchange.link.connections)
+
+    async with a_client(broker, "evil") as (connection, _):
+        await connection.publish(*(Publication(topic, payload, retain=True) for topic in ours))
+
+    def said_again() -> bool:
+        exchange.heal(time.monotonic())
+        exchange.carry_out(0.0)
+        return broker.retained.keys() == ours and all(b"session" in each.payload for each in broker.retained.values())
+
+    await until(said_again)
+    exchange.link.stop()
+    await tasks.pop(0)
+    for task in tasks:
+        task.cancel()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not condition():  # noqa: ASYNC110  # the broker in memory tells nobody
+            await asyncio.sleep(0.001)

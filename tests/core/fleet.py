@@ -505,7 +505,7 @@ class Fleet:
             case Manifest():
                 host.reactor.stated(news, self.clock)
             case wire.ManifestGone(network_id, name):
-                host.reactor.snapshots.unstated(network_id, name)
+                host.reactor.snapshots.unstated(network_id, name, self.clock)
             case HostStatus():
                 host.reactor.seen(news, self.clock)
             case wire.HostGone(name):

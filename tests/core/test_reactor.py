@@ -1202,6 +1202,17 @@ def test_who_speaks_for_a_port_of_ours_again_and_again_is_answered_once_a_second
     assert mine.session.encode() in fleet.retained[topic]
 
 
+def test_a_manifest_that_somebody_clears_cuts_nobody_off() -> None:
+    fleet = a_fleet("p1", "p2", "p3")
+    fleet.settle(60)
+    fleet.settle(60)
+
+    fleet.broker([Publication(TOPICS.manifest(BLUE, fleet["hv2"].name), b"", retain=True)])
+    fleet.settle()
+
+    assert fleet.hears("hv1/p1") == {"hv2/p2", "hv3/p3"}
+
+
 def test_a_broker_that_lost_everything_and_our_own_restart_cut_nobody_off() -> None:
     fleet = a_fleet("p1", "p2", "p3")
     fleet["hv2"].disconnect()

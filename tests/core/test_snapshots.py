@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from portwatch.events import ClaimKey, key_of, manifest_of
-from portwatch.fabric.snapshots import PATIENCE, QUIET, Snapshots
+from portwatch.fabric.snapshots import PATIENCE, QUIET, SILENCE, Snapshots
 from portwatch.model import Claim, HostName, NetworkId
 from tests.core.fleet import a_claim, a_port
 
@@ -255,7 +255,7 @@ def test_a_claim_of_another_network_or_of_none_is_not_of_interest() -> None:
     assert snapshots.ended((RED, HV3, P2.port.port_id), START) == set()
     assert snapshots.ended((None, HV3, P2.port.port_id), START) == set()
     assert snapshots.stated(manifest_of(RED, HV3, "s", []), START) == set()
-    snapshots.unstated(RED, HV3)
+    snapshots.unstated(RED, HV3, START)
     snapshots.subscribed(RED, START)
 
     assert settles(snapshots)
@@ -272,7 +272,7 @@ def test_a_host_that_was_forgotten_keeps_nobody_waiting(order: tuple[str, str]) 
         if cleared == "claim":
             snapshots.ended(key_of(ON_HV3), START)
         else:
-            snapshots.unstated(BLUE, HV3)
+            snapshots.unstated(BLUE, HV3, START)
 
     assert list(snapshots.hosts(BLUE)) == [HV1, HV2]
     assert late(snapshots) == ()
@@ -282,7 +282,7 @@ def test_a_host_that_was_forgotten_keeps_nobody_waiting(order: tuple[str, str]) 
 def test_news_of_the_end_of_what_was_never_here_keeps_nobody_waiting() -> None:
     snapshots = a_snapshot(P2)
 
-    snapshots.unstated(BLUE, HV3)
+    snapshots.unstated(BLUE, HV3, START)
     snapshots.ended(key_of(ON_HV3), START)
 
     assert settles(snapshots)
@@ -291,10 +291,21 @@ def test_news_of_the_end_of_what_was_never_here_keeps_nobody_waiting() -> None:
 def test_a_manifest_that_was_cleared_ends_nothing_and_proves_nothing_any_more() -> None:
     snapshots = a_snapshot(P2, P3)
 
-    snapshots.unstated(BLUE, HV2)
+    snapshots.unstated(BLUE, HV2, START)
 
     assert snapshots.arrived(a_claim(a_port("p9")), START) == set()
     assert not settles(snapshots)
+
+
+def test_a_host_whose_manifest_was_cleared_has_its_time_to_say_it_again() -> None:
+    """It was online for long, and we have listened for long: counted from either, that time would be over at once."""
+    snapshots = a_snapshot(P2)
+    online = {HV2: START}
+
+    snapshots.unstated(BLUE, HV2, START + 100)
+
+    assert snapshots.silent(online, START + 100 + SILENCE - 1) == set()
+    assert snapshots.silent(online, START + 100 + SILENCE) == {key_of(P2)}
 
 
 # --- what is seen ------------------------------------------------------------------------------------------------
@@ -402,7 +413,7 @@ def test_after_whatever_was_heard_a_new_subscription_finds_what_there_is(
             case "stated":
                 gone = state(snapshots, HV2, *(a_claim(a_port(each), revision=revision) for each in name))
             case "unstated":
-                snapshots.unstated(BLUE, HV2)
+                snapshots.unstated(BLUE, HV2, START)
                 gone = set()
             case _:
                 snapshots.subscribed(BLUE, START)

@@ -172,7 +172,7 @@ class Reactor:
             if isinstance(event, PortEvent):
                 self._own_echo(event, now, clock)
             elif self.announcer.cleared(event.key):
-                self._insist(event.key[2], 0, now, clock)
+                self.insist(event.key[2], now, clock)
             else:
                 self.snapshots.ended(event.key, clock)
             return False
@@ -231,7 +231,7 @@ class Reactor:
         self._clock = clock
         waiting, self._to_insist = self._to_insist, {}
         for port_id, after in waiting.items():
-            self._insist(port_id, after, now, clock)
+            self.insist(port_id, now, clock, after)
         self._wants(self.fabric.thaw(clock))
         if self._grace is not None:
             for host, since in self._offline_since.items():
@@ -246,6 +246,14 @@ class Reactor:
             claim.port.network_id for claim in self.announcer.claims.values() if claim.port.network_id is not None
         )
         return self.announcer.again(now)
+
+    def insist(self, port_id: PortId, now: datetime, clock: float, after: int = 0) -> None:
+        """Say a claim again that somebody else has cleared or overwritten, with a revision *after* that of his."""
+        if clock - self._insisted.get(port_id, -INSIST_EVERY) < INSIST_EVERY:
+            self._to_insist[port_id] = max(after, self._to_insist.get(port_id, 0))
+            return
+        self._insisted[port_id] = clock
+        self._publish(self.announcer.repeat(port_id, now, after))
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -429,7 +437,7 @@ class Reactor:
         claim = event.claim
         if self.announcer.contradicted(event):
             after = claim.revision if claim.session == self.identity.session else 0
-            self._insist(claim.port.port_id, after, now, clock)
+            self.insist(claim.port.port_id, now, clock, after)
         elif isinstance(event, PortRemoved):
             self.snapshots.ended(event.key, clock)
         elif claim.session == self.identity.session and self._holds(event.key):
@@ -439,14 +447,6 @@ class Reactor:
             self._left_over(claim, now)
         else:
             self._left_behind[event.key] = claim
-
-    def _insist(self, port_id: PortId, after: int, now: datetime, clock: float) -> None:
-        """Say a claim again that somebody else has cleared or overwritten, with a revision *after* that of his."""
-        if clock - self._insisted.get(port_id, -INSIST_EVERY) < INSIST_EVERY:
-            self._to_insist[port_id] = max(after, self._to_insist.get(port_id, 0))
-            return
-        self._insisted[port_id] = clock
-        self._publish(self.announcer.repeat(port_id, now, after))
 
     def _holds(self, key: ClaimKey) -> bool:
         mine = self.announcer.claims.get(key[2])

@@ -35,6 +35,8 @@ class Share:
     held: set[PortId] = field(default_factory=set)
     complete: bool = False
     mismatch_since: float | None = None
+    unstated_since: float | None = None
+    """When its manifest was cleared."""
 
 
 @dataclass(slots=True)
@@ -116,13 +118,13 @@ class Snapshots:
         share.manifest = manifest
         return self._judge(manifest.network_id, manifest.host, share, now)
 
-    def unstated(self, network_id: NetworkId, host: HostName) -> None:
-        """A manifest was cleared: that proves nothing, but nothing is proved any more."""
+    def unstated(self, network_id: NetworkId, host: HostName, now: float) -> None:
+        """A manifest was cleared: that proves nothing, but nothing is proved any more. Who lives states it again."""
         snapshot = self._networks.get(network_id)
         share = snapshot.shares.get(host) if snapshot else None
         if snapshot is None or share is None:
             return
-        share.manifest, share.complete = None, False
+        share.manifest, share.complete, share.unstated_since = None, False, now
         if not share.held:
             del snapshot.shares[host]
 
@@ -170,7 +172,9 @@ class Snapshots:
                 continue
             for host, share in list(snapshot.shares.items()):
                 since = online_since.get(host)
-                if share.manifest is None and host != self._here and since is not None and now - since >= SILENCE:
+                if share.manifest is not None or host == self._here or since is None:
+                    continue
+                if now - max(since, share.unstated_since or since) >= SILENCE:
                     gone |= {(network_id, host, port_id) for port_id in share.held}
                     del snapshot.shares[host]
         return gone
