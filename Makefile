@@ -1,11 +1,12 @@
 # The one door to every command here; CI uses the same ones. `make` lists them.
 #
 # ARGS goes to the command:            make test ARGS='-k drift -x'
-# MINUTES, of the long runs:            make fuzz MINUTES=60
+# MINUTES is for the long runs:        make soak MINUTES=60
+# SEED, for what is random:            make chaos SEED=1f2e3d
 # PYTHON names .venv's interpreter:    make setup PYTHON=python3.12
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types floors fast-test bench faults fuzz format lock clean clean-lab root
+.PHONY: help setup demo test check lint types floors fast-test bench faults soak chaos fuzz format lock clean clean-lab root
 MINUTES := 10
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
@@ -47,6 +48,12 @@ bench: root setup  ## the numbers of docs/performance.md, measured here
 
 faults: root setup  ## docs/reliability.md: what restarts, kills and other faults cost, measured here
 	python -m tests.faults $(ARGS)
+
+soak: root setup  ## ports come and go for MINUTES: descriptors, threads, children and memory of the agents stay
+	python -m tests.chaos soak $(MINUTES) $(SEED)
+
+chaos: root setup  ## random faults of all kinds for MINUTES, while ports come and go; SEED plays a round again
+	python -m tests.chaos chaos $(MINUTES) $(SEED)
 
 fuzz: setup  ## hostile input for MINUTES a target (bytes, bus, ovsdb): what `make fast-test` samples, by atheris
 	python -m pip install --quiet --require-hashes --target .cache/fuzz/atheris --upgrade -r requirements/fuzz.txt

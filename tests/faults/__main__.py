@@ -41,7 +41,7 @@ def main() -> int:
     outcomes: list[list[Outcome]] = []
     held = True
     with ExitStack() as stack:
-        stage = Stage(_site(stack))
+        stage = Stage(a_site(stack))
         for number in range(options.rounds):
             if options.rounds > 1:
                 print(f"\n=== round {number + 1} of {options.rounds}")
@@ -58,7 +58,7 @@ def main() -> int:
     return 0 if held else 1
 
 
-def _site(stack: ExitStack) -> Site:
+def a_site(stack: ExitStack) -> Site:
     lab = stack.enter_context(Lab(3))
     agents = {hypervisor.name: lab.agent(hypervisor) for hypervisor in lab.hypervisors}
     for agent in agents.values():

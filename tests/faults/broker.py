@@ -184,6 +184,7 @@ def default_limits(stage: Stage) -> Story:
         broker.retain(_many(stage, THOUSANDS))
         for agent in stage.agents:
             agent.restart()
+            agent.wait_ready(BACK)
         eventually(lambda: all(_known(stage, each) == THOUSANDS for each in stage.site.hypervisors), 60, "all is heard")
         yield
         broker.retain((topic, b"") for topic, _ in _many(stage, THOUSANDS))
