@@ -17,7 +17,7 @@ STEPS = ("-1d", "+1d", "-30d")
 SEEN_SECONDS = 5.0
 
 
-@fault("hours apart, and stepped by days while a port moves from host to host", flows=None, elsewhere=1000, within=20)
+@fault("hours apart, and stepped by days while a port moves from host to host", flows=None, elsewhere=None, within=20)
 def stepped(stage: Stage) -> Story:
     with _clocks(stage.agents) as clocks:
         for agent, clock, offset in zip(stage.agents, clocks, OFFSETS, strict=True):
