@@ -5,6 +5,7 @@ import re
 import statistics
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.faults.fault import Rows, Story
@@ -25,6 +26,27 @@ GROWTH = 40_000
 LINES = 40
 """Of the log, for what may be 100,000 messages."""
 EVIL = "fa:16:3e:ee:ee:ee"
+EVENT = {
+    "specversion": "1.0",
+    "id": "evil/s/1",
+    "source": "/portwatch/hosts/evil",
+    "type": "portwatch.port.added",
+    "subject": "evil",
+    "time": "2026-11-22T09:13:22.998Z",
+}
+BAD: tuple[bytes | Mapping[str, object], ...] = (
+    *(b"{", b"\xff\xfe\x00", b"[" * 3000, b"[]", b"null", b'{"specversion": "1.0"}'),
+    {"mac": f"{EVIL},actions=NORMAL\nflow add table=0,actions=NORMAL"},
+    {"mac": "01:00:5e:00:00:01"},
+    {"segmentation_id": 2**24},
+    {"tunnel_ip": "127.0.0.1,actions=flood"},
+    {"fixed_ips": ["10.0.0.1,actions=NORMAL"]},
+    {"seq": 2**63},
+    {"revision": -1},
+    {"host": "hv1"},
+    {"network_id": "another"},
+)
+"""Whole messages, or what makes a good one bad."""
 
 
 @fault(f"{RATE} bad ones a second, while ports are plugged in", flows=None, elsewhere=None, within=20)
@@ -51,50 +73,33 @@ def flood(stage: Stage) -> Story:
 
 
 def _messages(network: str) -> list[tuple[str, bytes]]:
-    """Return a thousand messages on as many topics, all read by the one host that has a port in the network."""
-    good = {
-        "specversion": "1.0",
-        "id": "evil/s/1",
-        "source": "/portwatch/hosts/evil",
-        "type": "portwatch.port.added",
-        "subject": "evil",
-        "time": "2026-11-22T09:13:22.998Z",
-        "data": {
-            "port_id": "evil",
-            "host": "evil",
-            "network_id": network,
-            "segmentation_id": 1,
-            "mac": EVIL,
-            "tunnel_ip": "192.0.2.99",
-            "state": "active",
-            "status": "ACTIVE",
-            "session": "s",
-            "seq": 1,
-            "revision": 1,
-        },
-    }
-    data = good["data"]
-    assert isinstance(data, dict)
-
-    def otherwise(**changes: object) -> bytes:
-        return json.dumps({**good, "data": {**data, **changes}}).encode()
-
-    bad = [
-        *(b"{", b"\xff\xfe\x00", b"[" * 3000, b"[]", b"null", b'{"specversion": "1.0"}'),
-        otherwise(mac=f"{EVIL},actions=NORMAL\nflow add table=0,actions=NORMAL"),
-        otherwise(mac="01:00:5e:00:00:01"),
-        otherwise(segmentation_id=2**24),
-        otherwise(tunnel_ip="127.0.0.1,actions=flood"),
-        otherwise(fixed_ips=["10.0.0.1,actions=NORMAL"]),
-        otherwise(seq=2**63),
-        otherwise(revision=-1),
-        otherwise(host="hv1"),
-        otherwise(network_id="another"),
+    """Return messages of a thousand hosts, all read by the one hypervisor that has a port in the network."""
+    return [
+        (f"portwatch/v1/ports/{network}/evil{number}/evil", _message(f"evil{number}", network, number))
+        for number in range(1000)
     ]
-    topics = (f"portwatch/v1/ports/{network}/evil{number}/evil" for number in range(1000))
-    messages = [(topic, bad[number % len(bad)]) for number, topic in enumerate(topics)]
-    messages[0] = (messages[0][0], b" " * 70_000)
-    return [(topic.replace("evil7/", "evil/"), payload) for topic, payload in messages]
+
+
+def _message(host: str, network: str, number: int) -> bytes:
+    data = {
+        "port_id": "evil",
+        "host": host,
+        "network_id": network,
+        "segmentation_id": 1,
+        "mac": EVIL,
+        "tunnel_ip": "192.0.2.99",
+        "state": "active",
+        "status": "ACTIVE",
+        "session": "s",
+        "seq": 1,
+        "revision": 1,
+    }
+    if number == 0:
+        return b" " * 70_000
+    bad = BAD[number % len(BAD)]
+    if isinstance(bad, bytes):
+        return bad
+    return json.dumps({**EVENT, "data": {**data, **bad}}).encode()
 
 
 def _plug_seconds(stage: Stage) -> float:

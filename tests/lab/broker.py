@@ -104,7 +104,7 @@ class Broker:
 
     def retain(self, messages: Iterable[tuple[str, bytes]]) -> None:
         """Publish many retained messages over one connection; return when the broker has taken them all."""
-        with self._connection() as connection, connection.makefile("rb") as stream:
+        with self.connection() as connection, connection.makefile("rb") as stream:
             numbered = enumerate(messages, 1)
             while some := list(islice(numbered, AT_ONCE)):
                 connection.sendall(b"".join(snapshot.retained(topic, said, number) for number, (topic, said) in some))
@@ -115,7 +115,7 @@ class Broker:
 
     def take_over(self, client: str) -> None:
         """Connect under another client's name, which ends the connection of that, and leave."""
-        with self._connection(client) as connection:
+        with self.connection(client) as connection:
             connection.sendall(snapshot.goodbye())
 
     def subscribe(self, *filters: str) -> "Recorder":
@@ -131,7 +131,7 @@ class Broker:
         return self.process.errors.all()
 
     @contextmanager
-    def _connection(self, client: str = "") -> Iterator[socket.socket]:
+    def connection(self, client: str = "") -> Iterator[socket.socket]:
         """Connect, not over the underlay."""
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(RETAIN_SECONDS)
