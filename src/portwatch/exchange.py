@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import partial
+from ipaddress import ip_network
 
 import structlog
 
@@ -26,7 +27,7 @@ from portwatch.fabric.reactor import Reactor, StaleEvent
 from portwatch.fabric.tenure import Reply, Tenure
 from portwatch.mailbox import Mailbox
 from portwatch.metrics import Metrics
-from portwatch.model import NetworkId
+from portwatch.model import IpNetwork, NetworkId
 from portwatch.wire import News
 
 INBOX_SLICE = 200
@@ -70,10 +71,11 @@ class Exchange:
         self._config, self._identity, self._reactor, self._metrics = config, identity, reactor, metrics
         self._decided = decided
         self._directory = directory
+        self._allowed = _allowed(config, identity)
         self._tenure = Tenure(identity.session)
         self._introduction = asyncio.Event()
         self._stepping_down = False
-        self._inbox: Mailbox[str, tuple[News, bool]] = Mailbox(_newer)
+        self._inbox: Mailbox[str, tuple[News, bool]] = Mailbox(self._newer)
         self._manifests: Mailbox[NetworkId, None] = Mailbox()
         self._followers: set[asyncio.Queue[bytes]] = set()
         self._due: set[NetworkId] = set()
@@ -156,7 +158,7 @@ class Exchange:
     def receive(self, message: Message) -> None:
         """Type a message as it comes: a refused one must not hide the good one before it on its topic."""
         try:
-            news = self.topics.decode(message.topic, message.payload, self._config.tunnel.allowed_peers or ())
+            news = self.topics.decode(message.topic, message.payload, self._allowed)
         except Refused as error:
             self._refuse(message.topic, error)
             if (port_id := self.topics.described(message.topic)) is not None:
@@ -322,6 +324,18 @@ class Exchange:
         if self._reactor.generation != generation and news.time is not None and news.time >= self.connected_at:
             self.remote_seen.append((self._reactor.generation, news.time))
 
+    def _newer(self, old: tuple[News, bool], new: tuple[News, bool]) -> tuple[News, bool]:
+        """Of two words on one topic the later counts, unless it is an older revision of the same session: a replay.
+
+        On a topic of ours it counts even so: it is what the broker retains now, and is to be put right.
+        """
+        before, after = old[0], new[0]
+        if isinstance(before, PortEvent) and isinstance(after, PortEvent) and after.claim.host != self._identity.host:
+            same = before.claim.session == after.claim.session
+            if same and after.claim.revision < before.claim.revision:
+                return old
+        return new
+
     def _refuse(self, topic: str, error: Refused) -> None:
         self._metrics.refused(error.reason)
         if (more := self._unsaid(error.reason)) is not None:
@@ -394,11 +408,7 @@ class Exchange:
             queue.put_nowait(payload)
 
 
-def _newer(old: tuple[News, bool], new: tuple[News, bool]) -> tuple[News, bool]:
-    """Of two words on one topic the later counts, unless it is an older revision of the same session: a replay."""
-    before, after = old[0], new[0]
-    if isinstance(before, PortEvent) and isinstance(after, PortEvent):
-        same = before.claim.session == after.claim.session
-        if same and after.claim.revision < before.claim.revision:
-            return old
-    return new
+def _allowed(config: Config, identity: Identity) -> tuple[IpNetwork, ...]:
+    """Return where tunnel endpoints may be; none: anywhere. We hear ourselves, whether we are our own peer or not."""
+    peers = config.tunnel.allowed_peers
+    return (*peers, ip_network(identity.endpoint)) if peers and identity.endpoint else peers or ()

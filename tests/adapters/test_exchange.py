@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from ipaddress import ip_network
 
 import pytest
 from structlog.testing import capture_logs
@@ -12,7 +13,8 @@ from portwatch import wire
 from portwatch.bus.connection import Message, Publication
 from portwatch.bus.memory import MemoryBroker
 from portwatch.config import Config
-from portwatch.events import ONLINE, HostStatus, PortUpdated
+from portwatch.config.keys import Tunnel
+from portwatch.events import ONLINE, HostStatus, PortUpdated, key_of
 from portwatch.exchange import Exchange
 from portwatch.fabric.announcer import Identity
 from portwatch.fabric.pipeline import Policy
@@ -28,14 +30,14 @@ HV1 = HostName("hv1")
 class Hearer:
     """An exchange, and what it has counted."""
 
-    def __init__(self, *ports: Port) -> None:
+    def __init__(self, *ports: Port, config: Config | None = None) -> None:
         identity = Identity(HV1, "session", an_endpoint(1))
         self.reactor = Reactor(identity, Policy())
         plugs = {port.port_id: Plug(port, OfPort(number)) for number, port in enumerate(ports, 5)}
         self.reactor.plugged(plugs, SWITCH_PORTS, START)
         self.metrics = Metrics("0", reasons=wire.REASONS)
         self.broker = MemoryBroker()
-        self.exchange = Exchange(Config(), identity, self.reactor, self.broker, self.metrics, self._decided)
+        self.exchange = Exchange(config or Config(), identity, self.reactor, self.broker, self.metrics, self._decided)
 
     def _decided(self) -> None:
         self.exchange.carry_out(0.0)
@@ -91,6 +93,32 @@ def test_whoever_speaks_under_our_name_again_and_again_is_answered_and_logged_on
             hearer.hear(ours.topic, wire.encode_host(younger))
 
     assert [line["event"] for line in logged] == ["another agent spoke under this host's name"]
+
+
+def test_what_comes_back_to_us_is_not_refused_though_we_are_not_our_own_peer() -> None:
+    """Else our own share of a network would never be complete."""
+    config = Config(tunnel=Tunnel(allowed_peers=(ip_network("198.51.100.0/24"),)))
+    hearer = Hearer(a_port("p1"), config=config)
+
+    for event in hearer.reactor.announcer.again(START):
+        hearer.hear(TOPICS.port(*event.key), wire.encode_event(event))
+    stranger = a_claim(a_port("p2"))
+    hearer.hear(TOPICS.port(*key_of(stranger)), wire.encode_event(PortUpdated(stranger, 1, START)))
+
+    assert hearer.refused("endpoint-not-allowed").endswith(" 1.0")
+
+
+def test_a_replay_on_our_own_topic_is_not_hidden_by_the_word_before_it() -> None:
+    hearer = Hearer(a_port("p1"))
+    (past,) = hearer.reactor.announcer.again(START)
+    (now_said,) = hearer.reactor.announcer.repeat(PortId("p1"), START)
+    topic = TOPICS.port(*past.key)
+
+    for event in (now_said, past):
+        hearer.exchange.receive(Message(topic, wire.encode_event(event), replayed=False))
+    hearer.exchange.subscribing(frozenset())
+
+    assert hearer.reactor.announcer.claims[PortId("p1")].revision > now_said.claim.revision
 
 
 @pytest.mark.parametrize("payload", [b"", b"{", b"x" * 100_000])
