@@ -74,24 +74,18 @@ def still_for_a_moment(stage: Stage) -> Story:
 
 
 @fault(
-    "standing still until all give it up (SIGSTOP), then all last wills at once",
+    "cut off in silence until all give it up, and it says all last wills",
     flows=None,
     elsewhere=None,
     within=BACK,
+    often=False,
 )
-def still_for_long(stage: Stage) -> Story:
-    with _paused(_broker(stage)):
-        for number, hypervisor in enumerate(stage.site.hypervisors):
-            _wire_here(stage, hypervisor, stage.port(f"10.0.8.{number + 1}/16"))
-        eventually(lambda: all("bus" in _troubles(agent) for agent in stage.agents), 30, "all have given it up")
-    yield
-
-
-@fault("cut off in silence until both sides give the connections up", within=BACK)
 def half_open(stage: Stage) -> Story:
     broker, underlay = _broker(stage), stage.site.lab.underlay
     underlay.cut("broker")
     try:
+        for number, hypervisor in enumerate(stage.site.hypervisors):
+            _wire_here(stage, hypervisor, stage.port(f"10.0.8.{number + 1}/16"))
         eventually(lambda: set(_states(broker).values()) == {"offline"}, 40, "the broker has said all last wills")
         eventually(lambda: all("bus" in _troubles(agent) for agent in stage.agents), 30, "all have given it up")
     finally:
@@ -131,7 +125,7 @@ def replay(stage: Stage) -> Story:
     assert all(now_said[topic] != past[topic] for topic in now_said)
 
 
-@fault("an old database of it put back", flows=None, elsewhere=None, within=BACK)
+@fault("an old database of it put back", flows=None, elsewhere=None, within=BACK, often=False)
 def old_database(stage: Stage) -> Story:
     broker, going = _broker(stage), stage.plug(stage.second, "10.0.8.1/16")
     with _configured(broker, persistent=True):
@@ -174,7 +168,9 @@ def lost_in_part(stage: Stage) -> Story:
     eventually(lambda: not _incomplete(stage, stage.hv), 10, "nothing is missed")
 
 
-@fault(f"mosquitto's default limits, {THOUSANDS} retained messages in the network, all agents anew", within=30)
+@fault(
+    f"mosquitto's default limits, {THOUSANDS} retained messages in the network, all agents anew", within=30, often=False
+)
 def default_limits(stage: Stage) -> Story:
     broker = _broker(stage)
     with _configured(broker, default_limits=True):
