@@ -1,5 +1,6 @@
 """Ports that come, change, move and go at random; and where each of them must be seen by every host."""
 
+from collections import Counter
 from random import Random
 
 from tests.faults.stage import Stage
@@ -7,6 +8,8 @@ from tests.lab import Hypervisor, Nic, Port, eventually
 
 MOST = 12
 """Ports in play."""
+MOVES = 4
+"""Of one port: what moves more often is frozen, rightly."""
 CONVERGE_SECONDS = 30.0
 
 
@@ -18,6 +21,7 @@ class Churn:
         self.acts = 0
         self._stage, self._random = stage, random
         self._places: dict[Port, Hypervisor] = {}
+        self._moves: Counter[Port] = Counter()
         self._addresses = 0
 
     def act(self) -> str:
@@ -35,8 +39,9 @@ class Churn:
                 self._plug(hypervisor, port)
             case "pull":
                 self._stage.unplug(self._places.pop(port), port)
-            case "move" if hypervisor is not self._places[port]:
+            case "move" if hypervisor is not self._places[port] and self._moves[port] < MOVES:
                 source = self._places[port]
+                self._moves[port] += 1
                 self._stage.site.plug(hypervisor, port, {"iface-status": "inactive"}, wait=False)
                 hypervisor.set_external_ids(port, {"iface-status": "active"})
                 self._stage.unplug(source, port)
