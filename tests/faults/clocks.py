@@ -1,28 +1,26 @@
 """Clocks that are apart, and are stepped while all runs: nothing is decided by them."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from tests.faults.fault import Rows, Story
 from tests.faults.stage import Stage
-from tests.lab import Agent, eventually
+from tests.lab import eventually
 
 ROWS = Rows("The clock")
 fault = ROWS.fault
 
-LIBRARIES = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
-OFFSETS = ("+5h", "-5h", "+0")
-STEPS = ("-1d", "+1d", "-30d")
+OFFSETS = ("5", "-5", "0")
+"""Hours."""
+STEPS = ("-24", "24", "-720")
 SEEN_SECONDS = 5.0
 
 
 @fault("hours apart, and stepped by days while a port moves from host to host", flows=None, elsewhere=None, within=20)
 def stepped(stage: Stage) -> Story:
-    with _clocks(stage.agents) as clocks:
-        for agent, clock, offset in zip(stage.agents, clocks, OFFSETS, strict=True):
-            clock.write_text(offset)
-            agent.restart()
+    with _clocks(stage) as clocks:
         stage.until_converged(20)
         port, place = stage.plug(stage.hv, "10.0.9.1/16"), stage.hv
         for clock, step, new in zip(clocks, STEPS, (stage.second, stage.third, stage.hv), strict=True):
@@ -32,32 +30,29 @@ def stepped(stage: Stage) -> Story:
             place = new
             seen = f"{port.mac} is on {place.name}, for all"
             eventually(lambda at=place.name: _places(stage, port.mac) == {at}, SEEN_SECONDS, seen)  # type: ignore[misc]
-        yield
-    stage.until_converged(20)
+        stage.unplug(place, port)
+    yield
 
 
 @contextmanager
-def _clocks(agents: list[Agent]) -> Iterator[list[Path]]:
-    """Give each agent a clock of its own, to be set by what is written into its file; take them away again."""
-    assert LIBRARIES, "Debian's libfaketime is installed by `make setup`"
-    clocks = []
-    for agent in agents:
-        clock = agent.process.errors.path.with_suffix(".clock")
-        clock.write_text("+0")
+def _clocks(stage: Stage) -> Iterator[list[Path]]:
+    """Run agents with clocks of their own, set by what is written into their files; then the others again."""
+    usual, clocks = dict(stage.site.agents), []
+    for (name, agent), offset in zip(usual.items(), OFFSETS, strict=True):
+        clock = stage.site.lab.state / f"{name}.clock"
+        clock.write_text(offset)
         clocks.append(clock)
-        agent.environment |= {
-            "LD_PRELOAD": str(LIBRARIES[0]),
-            "FAKETIME_TIMESTAMP_FILE": str(clock),
-            "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        }
+        agent.stop()
+        command = (sys.executable, "-m", "tests.lab.clocked", str(clock), "run")
+        stage.site.agents[name] = stage.site.lab.agent(agent.hypervisor, command)
+        stage.site.agents[name].start()
     try:
         yield clocks
     finally:
-        for agent in agents:
-            for name in [name for name in agent.environment if name == "LD_PRELOAD" or name.startswith("FAKETIME")]:
-                del agent.environment[name]
-            agent.restart()
+        for name, agent in usual.items():
+            stage.site.agents[name].stop()
+            stage.site.agents[name] = agent
+            agent.start()
 
 
 def _places(stage: Stage, mac: str) -> set[str]:

@@ -60,7 +60,9 @@ def flood(stage: Stage) -> Story:
         busy = [_plug_seconds(stage) for _ in range(PLUGS)]
         time.sleep(1)
         grown = _memory(stage.agent.process.pid) - memory
-    eventually(lambda: sum(_refused(stage).values()) >= sum(counted.values()) + messages.sent, 20, "all are counted")
+    begin = sum(counted.values())
+    what = lambda: f"all {messages.sent} are counted; {sum(_refused(stage).values()) - begin} are"  # noqa: E731
+    eventually(lambda: sum(_refused(stage).values()) >= begin + messages.sent, 20, what)
     reasons = _refused(stage) - counted
     usual, now = 1000 * statistics.median(quiet), 1000 * statistics.median(busy)
     stage.note(f"{messages.sent} messages; a plug took {now:.0f} ms (median; {usual:.0f} ms without), {grown} KiB more")

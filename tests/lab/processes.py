@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -43,7 +44,8 @@ class Children:
         """End them all, and what they have started in turn."""
         running = [process for process in self.processes if process.running]
         for process in running:
-            os.kill(process.pid, signal.SIGKILL)
+            with suppress(ProcessFailed):  # it has ended just now
+                os.kill(process.pid, signal.SIGKILL)
         for process in running:
             process.wait(STOP_SECONDS)
         self.record.kill()
