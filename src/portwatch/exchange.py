@@ -27,7 +27,7 @@ from portwatch.fabric.reactor import Reactor, StaleEvent
 from portwatch.fabric.tenure import Reply, Tenure
 from portwatch.mailbox import Mailbox
 from portwatch.metrics import Metrics
-from portwatch.model import IpNetwork, NetworkId
+from portwatch.model import HostName, IpNetwork, NetworkId
 from portwatch.wire import News
 
 INBOX_SLICE = 200
@@ -80,6 +80,8 @@ class Exchange:
         self._followers: set[asyncio.Queue[bytes]] = set()
         self._due: set[NetworkId] = set()
         self._interest = (-1, -1, -1)
+        self._asked: dict[NetworkId, tuple[HostName, ...]] = {}
+        """Whose share of which network is asked for by itself: a subscription beside that to the network."""
         self._overwritten: set[str] = set()
         """Topics that may be ours, and on which others have spoken."""
         self._logged: dict[str, tuple[float, int]] = {}
@@ -114,9 +116,13 @@ class Exchange:
         """
         if self._overwritten:
             self._say_again(clock)
-        for network_id in self._reactor.snapshots.to_ask_again(clock):
-            log.warning("a network stays incomplete; asking the bus for it again", network=network_id)
-            self.link.listen_again(self.topics.of_network(network_id))
+        snapshots = self._reactor.snapshots
+        for network_id, hosts in snapshots.to_ask_again(clock).items():
+            log.warning("a network stays incomplete; asking the bus for it again", network=network_id, hosts=len(hosts))
+            self.link.listen_again(each for host in hosts for each in self.topics.of_share(network_id, host))
+        if snapshots.asked != self._asked:
+            self._asked = snapshots.asked
+            self.link.listen(self._filters())
 
     def _note_overwritten(self, topic: str) -> None:
         """What is retained here is not what its owner said: if that is us, it is said again at the next `heal`."""
@@ -238,9 +244,14 @@ class Exchange:
             self._reactor.connecting()
             if self._directory is not None:
                 self._directory.connecting(time.monotonic())
+        clock = time.monotonic()
         for network_id in self._reactor.fabric.networks:
             if filters.intersection(self.topics.of_network(network_id)):
-                self._reactor.snapshots.subscribed(network_id, time.monotonic())
+                self._reactor.snapshots.subscribed(network_id, clock)
+        for network_id, hosts in self._asked.items():
+            for host in hosts:
+                if filters.intersection(self.topics.of_share(network_id, host)):
+                    self._reactor.snapshots.subscribed(network_id, clock, host)
 
     # --- for those who watch ------------------------------------------------------------------------------------------
 
@@ -263,6 +274,8 @@ class Exchange:
         for network_id in self._reactor.fabric.networks:
             filters.update(self.topics.of_network(network_id))
         filters.update(map(self.topics.host, self._reactor.hosts_of_interest))
+        for network_id, hosts in self._asked.items():
+            filters.update(each for name in hosts for each in self.topics.of_share(network_id, name))
         if self._directory is not None:
             filters.update(map(self.topics.directory, self._directory.plugs))
         return filters

@@ -220,6 +220,10 @@ class Topics:
         """Return the filters of all that is said about a network."""
         return (f"{self.prefix}/ports/{network_id}/+/+", f"{self.prefix}/manifests/{network_id}/+")
 
+    def of_share(self, network_id: NetworkId, host: HostName) -> tuple[str, ...]:
+        """Return the filters of all that one host says about a network."""
+        return (f"{self.prefix}/ports/{network_id}/{host}/+", self.manifest(network_id, host))
+
     def of_ourselves(self, host: HostName) -> tuple[str, ...]:
         """Return the filters of all that stands on the bus under our own name."""
         return (f"{self.prefix}/ports/+/{host}/+", f"{self.prefix}/manifests/+/{host}", self.host(host))

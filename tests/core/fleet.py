@@ -466,9 +466,12 @@ class Fleet:
         """What stays incomplete is asked for once more."""
         if not host.connected or host.deaf_and_mute:
             return
-        for network_id in host.reactor.snapshots.to_ask_again(self.clock):
-            host.dropped |= host.wanted.intersection(TOPICS.of_network(network_id))
-            self.subscribe(host)
+        for network_id, names in host.reactor.snapshots.to_ask_again(self.clock).items():
+            self.hear_all(host)
+            for name in names:
+                host.reactor.snapshots.subscribed(network_id, self.clock, name)
+                for one in TOPICS.of_share(network_id, name):
+                    host.inbox += [(topic, said) for topic, said in self.retained.items() if _covers(one, topic)]
 
     def hush(self) -> None:
         """Deliver until nobody has anything to say."""

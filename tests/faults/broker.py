@@ -6,7 +6,6 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import count
 
 from portwatch import wire
 from portwatch.events import ONLINE, HostStatus, PortAdded, manifest_of
@@ -15,7 +14,7 @@ from portwatch.model import Claim, HostName, Mac, NetworkId, PortId, Status, Vni
 from portwatch.model import Port as LogicalPort
 from tests.faults.fault import Rows, Story
 from tests.faults.stage import Stage
-from tests.lab import Agent, Broker, Hypervisor, Port, eventually
+from tests.lab import Agent, Broker, Hypervisor, Network, Port, eventually
 
 ROWS = Rows("The broker")
 fault = ROWS.fault
@@ -175,13 +174,13 @@ def default_limits(stage: Stage) -> Story:
     broker = _broker(stage)
     with _configured(broker, default_limits=True):
         stage.until_converged(BACK)
-        broker.retain(_many(stage, THOUSANDS))
+        broker.retain(_many(stage.network))
         for agent in stage.agents:
             agent.restart()
             agent.wait_ready(BACK)
         eventually(lambda: all(_known(stage, each) == THOUSANDS for each in stage.site.hypervisors), 60, "all is heard")
         yield
-        broker.retain((topic, b"") for topic, _ in _many(stage, THOUSANDS))
+        broker.retain((topic, b"") for topic, _ in _many(stage.network))
 
 
 @fault("it refuses what an agent publishes (access list), until that is mended", within=BACK)
@@ -261,33 +260,29 @@ def _incomplete(stage: Stage, hypervisor: Hypervisor) -> set[str]:
 
 
 def _known(stage: Stage, hypervisor: Hypervisor) -> int:
-    """Return how many ports of the far host are known."""
-    rows = stage.ask(hypervisor, "peers")
-    return next((int(row["ports"]) for row in rows if row["host"] == "far"), 0)
+    """Return how many ports of far hosts are known."""
+    return sum(row["ports"] for row in stage.ask(hypervisor, "peers") if row["host"].startswith("far"))
 
 
-def _many(stage: Stage, number: int) -> Iterator[tuple[str, bytes]]:
-    """Yield what a host says that has many ports in the network, all of them down: known to all, and in no flow."""
-    host, network_id = HostName("far"), NetworkId(stage.network.id)
-    claims = [
-        Claim(
-            host,
-            LogicalPort(
-                PortId(f"far-{place}"),
-                network_id,
-                segmentation_id=Vni(stage.network.segmentation_id),
-                mac=Mac(f"0a:00:00:{place.to_bytes(3).hex(':')}"),
-                admin_up=False,
-            ),
-            tunnel_endpoint("10.9.0.1"),
-            Status.DOWN,
-            "far",
-            seq=1,
-            revision=1,
+def _many(network: Network, hosts: int = 50) -> Iterator[tuple[str, bytes]]:
+    """Yield what hosts say that have many ports in the network, all of them down: known to all, and in no flow."""
+    for number in range(hosts):
+        yield from _share(network, HostName(f"far{number}"), number * THOUSANDS // hosts, THOUSANDS // hosts)
+
+
+def _share(network: Network, host: HostName, first: int, ports: int) -> Iterator[tuple[str, bytes]]:
+    network_id, endpoint = NetworkId(network.id), tunnel_endpoint("10.9.0.1")
+    claims = []
+    for place in range(first + 1, first + ports + 1):
+        port = LogicalPort(
+            PortId(f"far-{place}"),
+            network_id,
+            segmentation_id=Vni(network.segmentation_id),
+            mac=Mac(f"0a:00:00:{place.to_bytes(3).hex(':')}"),
+            admin_up=False,
         )
-        for place in range(1, number + 1)
-    ]
-    for claim, place in zip(claims, count(1), strict=False):
-        yield TOPICS.port(network_id, host, claim.port.port_id), wire.encode_event(PortAdded(claim, place, now()))
+        claims.append(Claim(host, port, endpoint, Status.DOWN, "far", seq=1, revision=1))
+    for claim in claims:
+        yield TOPICS.port(network_id, host, claim.port.port_id), wire.encode_event(PortAdded(claim, 1, now()))
     yield TOPICS.manifest(network_id, host), wire.encode_manifest(manifest_of(network_id, host, "far", claims))
-    yield TOPICS.host(host), wire.encode_host(HostStatus(host, "far", ONLINE, tunnel_endpoint("10.9.0.1")))
+    yield TOPICS.host(host), wire.encode_host(HostStatus(host, "far", ONLINE, endpoint))
