@@ -73,10 +73,12 @@ class Churn:
     def _misplaced(self) -> list[str]:
         site = self._stage.site
         plugged = [(hypervisor, port.port if isinstance(port, Nic) else port) for hypervisor, port in site.plugged]
-        expected = {port.mac: hypervisor.name for hypervisor, port in plugged}
+        network = self._stage.network
+        expected = {port.mac: hypervisor.name for hypervisor, port in plugged if port.network == network}
         found = []
         for hypervisor in site.hypervisors:
-            rows = {row["mac"]: row["host"] for row in self._stage.ask(hypervisor, "fdb")}
+            table = self._stage.ask(hypervisor, "fdb")
+            rows = {row["mac"]: row["host"] for row in table if row["network_id"] == network.id}
             found += [f"{hypervisor.name}: {mac} {host}" for mac, host in sorted(rows.items() ^ expected.items())]
         return found
 

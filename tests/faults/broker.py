@@ -14,7 +14,7 @@ from portwatch.model import Claim, HostName, Mac, NetworkId, PortId, Status, Vni
 from portwatch.model import Port as LogicalPort
 from tests.faults.fault import Rows, Story
 from tests.faults.stage import Stage
-from tests.lab import Agent, Broker, Hypervisor, Network, Port, eventually
+from tests.lab import Agent, Broker, Hypervisor, Network, Nic, Port, eventually
 
 ROWS = Rows("The broker")
 fault = ROWS.fault
@@ -49,6 +49,7 @@ def away_at_start(stage: Stage) -> Story:
 
 @fault("away while ports are plugged in, pulled and moved", flows=None, elsewhere=None, within=BACK)
 def away_under_churn(stage: Stage) -> Story:
+    before = list(stage.site.plugged)
     going, moving = stage.plug(stage.second, "10.0.8.1/16"), stage.plug(stage.second, "10.0.8.2/16")
     stage.until_converged(10)
     _broker(stage).kill()
@@ -63,6 +64,7 @@ def away_under_churn(stage: Stage) -> Story:
     places = {row["mac"]: row["host"] for row in stage.ask(stage.third, "fdb")}
     assert going.mac not in places
     assert places[moving.mac] == stage.hv.name
+    _unplug_all_but(stage, before)
 
 
 @fault("standing still for 3 s (SIGSTOP)")
@@ -80,6 +82,7 @@ def still_for_a_moment(stage: Stage) -> Story:
     often=False,
 )
 def half_open(stage: Stage) -> Story:
+    before = list(stage.site.plugged)
     broker, underlay = _broker(stage), stage.site.lab.underlay
     underlay.cut("broker")
     try:
@@ -91,6 +94,7 @@ def half_open(stage: Stage) -> Story:
         underlay.mend("broker")
     yield
     eventually(lambda: set(_states(broker).values()) == {"online"}, 10, "all are online")
+    _unplug_all_but(stage, before)
 
 
 @fault("all last wills said at once, of agents that live", within=BACK)
@@ -112,7 +116,7 @@ def taken_over(stage: Stage) -> Story:
     yield
 
 
-@fault("a stale copy says again what agents said before they were restarted", within=BACK)
+@fault("a stale copy says again what agents said before they were restarted", elsewhere=None, within=BACK)
 def replay(stage: Stage) -> Story:
     past = _broker(stage).retained("portwatch/v1/#")
     for agent in stage.agents:
@@ -144,6 +148,7 @@ def old_database(stage: Stage) -> Story:
         macs = {row["mac"] for row in stage.ask(stage.third, "fdb")}
         assert coming.mac in macs
         assert going.mac not in macs
+        stage.unplug(stage.second, coming)
         broker.stop()
         broker.database.unlink()
     broker.database.unlink(missing_ok=True)
@@ -236,6 +241,11 @@ def _wire_here(stage: Stage, hypervisor: Hypervisor, port: Port) -> None:
     seconds = time.monotonic() - begin
     stage.note(f"a port plugged in meanwhile was wired in {1000 * seconds:.0f} ms")
     assert seconds < LOCAL_SECONDS
+
+
+def _unplug_all_but(stage: Stage, before: list[tuple[Hypervisor, Nic | Port]]) -> None:
+    for hypervisor, port in stage.site.plugged[len(before) :]:
+        stage.unplug(hypervisor, port)
 
 
 def _troubles(agent: Agent) -> set[str]:
