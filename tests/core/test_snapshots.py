@@ -1,13 +1,14 @@
 """Is what we hold all there is? Manifests against claims: what proves an end, and what proves nothing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from portwatch.events import ClaimKey, key_of, manifest_of
-from portwatch.fabric.snapshots import PATIENCE, QUIET, SILENCE, Snapshots
+from portwatch.fabric.snapshots import PATIENCE, PORTION, QUIET, SILENCE, Snapshots
 from portwatch.model import Claim, HostName, NetworkId
 from tests.core.fleet import a_claim, a_port
 
@@ -343,6 +344,66 @@ def test_what_was_asked_for_in_vain_stays_incomplete_and_is_asked_for_ever_more_
         assert (HV2 in late(snapshots, START + seconds)) is (seconds > PATIENCE)
 
     assert asked == [10, 30, 70, 150]
+
+
+def test_what_is_missing_of_many_hosts_is_asked_for_in_portions_that_a_broker_does_not_drop() -> None:
+    shares = {
+        HostName(f"far{number}"): [
+            replace(a_claim(a_port(f"p{1000 * number + port}")), host=HostName(f"far{number}")) for port in range(100)
+        ]
+        for number in range(10)
+    }
+    snapshots = a_snapshot()
+    for host, claims in shares.items():
+        state(snapshots, host, *claims)
+
+    def come(hosts: Iterable[HostName], now: float) -> None:
+        for host in hosts:
+            snapshots.subscribed(BLUE, now, host)
+            for claim in shares[host]:
+                snapshots.arrived(claim, now)
+            state(snapshots, host, *shares[host], now=now)
+
+    now, portions = START + 11, []
+    while portion := snapshots.to_ask_again(now).get(BLUE):
+        assert sum(1 + len(shares[host]) for host in portion) <= PORTION
+        assert snapshots.asked == {BLUE: portion}
+        portions.append(portion)
+        come(portion, now)
+        now += 0.5
+
+    assert sorted(host for portion in portions for host in portion) == sorted(shares)
+    assert late(snapshots, now) == ()
+    assert snapshots.to_ask_again(now) == {}
+    assert snapshots.asked == {}
+
+
+def test_of_what_does_not_come_others_are_asked_for_first_and_ever_more_rarely() -> None:
+    snapshots = a_snapshot()
+    for number in range(8):
+        host = HostName(f"far{number}")
+        state(snapshots, host, *(replace(a_claim(a_port(f"p{port}")), host=host) for port in range(99)))
+
+    asked = {seconds: portion[BLUE] for seconds in range(60) if (portion := snapshots.to_ask_again(START + seconds))}
+
+    assert list(asked) == [10, 30]
+    assert sorted(asked[10] + asked[30]) == sorted(f"far{number}" for number in range(8))
+
+
+def test_a_host_with_more_than_a_portion_is_asked_for_alone() -> None:
+    snapshots = a_snapshot()
+    state(snapshots, HV2, *(a_claim(a_port(f"p{port}")) for port in range(1000)))
+    state(snapshots, HV3, ON_HV3)
+
+    assert snapshots.to_ask_again(START + 10) == {BLUE: (HV2,)}
+
+
+def test_who_is_asked_for_by_himself_has_his_time_to_state_his_manifest() -> None:
+    snapshots = a_snapshot(P2)
+
+    snapshots.subscribed(BLUE, START + 100, HV2)
+
+    assert snapshots.silent({HV2: START}, START + 100 + SILENCE - 1) == set()
 
 
 def test_a_share_that_matches_again_is_complete_again() -> None:
