@@ -6,8 +6,7 @@
 # PYTHON names .venv's interpreter:    make setup PYTHON=python3.12
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types floors fast-test bench faults soak chaos fuzz format lock clean clean-lab root
-MINUTES := 10
+.PHONY: help setup demo test check lint types floors fast-test bench chaos faults soak fuzz format lock clean clean-lab root
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 # Each user's caches lie apart: what `sudo make test` leaves behind must not stop the tree's owner.
@@ -46,19 +45,19 @@ fast-test: setup  ## all tests but tests/system; no root needed
 bench: root setup  ## the numbers of docs/performance.md, measured here
 	python -m tests.bench $(ARGS)
 
+chaos: root setup  ## random faults under churn, by a seed that is printed: make chaos MINUTES=10 SEED=7
+	python -m tests.faults.chaos --minutes $(or $(MINUTES),10) $(addprefix --seed ,$(SEED))
+
 faults: root setup  ## docs/reliability.md: what restarts, kills and other faults cost, measured here
 	python -m tests.faults $(ARGS)
 
 soak: root setup  ## ports come and go for MINUTES: descriptors, threads, children and memory of the agents stay
-	python -m tests.chaos soak $(MINUTES) $(SEED)
-
-chaos: root setup  ## random faults of all kinds for MINUTES, while ports come and go; SEED plays a round again
-	python -m tests.chaos chaos $(MINUTES) $(SEED)
+	python -m tests.soak $(or $(MINUTES),60) $(SEED)
 
 fuzz: setup  ## hostile input for MINUTES a target (bytes, bus, ovsdb): what `make fast-test` samples, by atheris
 	python -m pip install --quiet --require-hashes --target .cache/fuzz/atheris --upgrade -r requirements/fuzz.txt
 	for target in bytes bus ovsdb; do \
-	    PYTHONPATH=.cache/fuzz/atheris python -m tests.fuzz $$target $(MINUTES) .cache/fuzz || exit; done
+	    PYTHONPATH=.cache/fuzz/atheris python -m tests.fuzz $$target $(or $(MINUTES),10) .cache/fuzz || exit; done
 
 format: setup  ## let ruff write the format, and what it can mend by itself
 	ruff check --fix-only --quiet && ruff format

@@ -23,8 +23,8 @@ from tests.system.conftest import Site
 PAGE = Path("docs/reliability.md")
 BEGIN, END = "<!-- make faults: begin -->\n", "<!-- make faults: end -->\n"
 HEAD = (
-    "| what happens | probes lost | converged after | flows touched | elsewhere | beside that |\n"
-    "|---|---|---|---|---|---|\n"
+    "| what happens | probes lost | silence | converged after | flows touched | elsewhere | beside that |\n"
+    "|---|---|---|---|---|---|---|\n"
 )
 
 
@@ -59,6 +59,7 @@ def main() -> int:
 
 
 def a_site(stack: ExitStack) -> Site:
+    """Start three hypervisors with an agent each; *stack* ends them."""
     lab = stack.enter_context(Lab(3))
     agents = {hypervisor.name: lab.agent(hypervisor) for hypervisor in lab.hypervisors}
     for agent in agents.values():
@@ -74,9 +75,10 @@ def _play(stage: Stage, fault: Fault) -> Outcome:
     started = time.monotonic()
     try:
         outcome = suffer(stage, fault)
-    except (LabError, AssertionError) as error:
+    except (LabError, AssertionError, OSError) as error:
         outcome = Outcome(fault, notes=stage.notes, wrong=[str(error)])
-    print(f"{_lost(outcome):>22}  converged {outcome.seconds:5.1f} s  flows {_flows(outcome):>8}", end="")
+    print(f"{_lost(outcome):>18} {_silence(outcome):>26}", end="")
+    print(f"  converged {outcome.seconds:5.1f} s  flows {_flows(outcome):>10}", end="")
     print(f"  ({time.monotonic() - started:.1f} s)")
     for words in outcome.notes:
         print(f"      {words}")
@@ -89,21 +91,29 @@ def _write(chapters: Iterable[tuple[str, list[Outcome]]]) -> None:
     """Put the table between its marks."""
     before, rest = PAGE.read_text().split(BEGIN)
     _, after = rest.split(END)
-    table = "".join(f"| **{about}** | | | | | |\n" + "".join(map(_row, outcomes)) for about, outcomes in chapters)
+    table = "".join(f"| **{about}** | | | | | | |\n" + "".join(map(_row, outcomes)) for about, outcomes in chapters)
     PAGE.write_text(f"{before}{BEGIN}{_machine()}\n\n{HEAD}{table}{END}{after}")
 
 
 def _row(outcome: Outcome) -> str:
     notes = "; ".join(outcome.notes)
     return (
-        f"| {outcome.fault.name} | {_lost(outcome)} | {outcome.seconds:.1f} s | {_flows(outcome)}"
+        f"| {outcome.fault.name} | {_lost(outcome)} | {_silence(outcome)} | {outcome.seconds:.1f} s | {_flows(outcome)}"
         f" | {outcome.elsewhere} | {notes} |\n"
     )
 
 
 def _lost(outcome: Outcome) -> str:
-    own = "" if outcome.alone is None else f" (without: {outcome.alone})"
-    return f"{outcome.lost}{own}"
+    return f"{outcome.lost}{_without(str(outcome.alone.probes) if outcome.alone else None)}"
+
+
+def _silence(outcome: Outcome) -> str:
+    own = f"{1000 * outcome.alone.silence:,.0f}" if outcome.alone else None
+    return f"{1000 * outcome.silence:,.0f} ms{_without(own)}"
+
+
+def _without(figure: str | None) -> str:
+    return "" if figure is None else f" (without: {figure})"
 
 
 def _flows(outcome: Outcome) -> str:

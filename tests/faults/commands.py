@@ -33,7 +33,7 @@ class Command:
         return self.process.alive()
 
 
-def waiting(agent: Agent, bridge: str) -> Command:
+def waiting(agent: Agent, bridge: str, timeout: float = START_SECONDS) -> Command:
     """Return the command that an agent has started ahead for its next bundle."""
 
     def found() -> list[Command]:
@@ -42,7 +42,7 @@ def waiting(agent: Agent, bridge: str) -> Command:
         identities = filter(None, map(ProcessId.of, children))
         return [Command(child) for child in identities if _bundles(child.pid, bridge)]
 
-    return eventually(found, START_SECONDS, f"an ovs-ofctl waits for a bundle to {bridge}")[0]
+    return eventually(found, timeout, f"an ovs-ofctl waits for a bundle to {bridge}")[0]
 
 
 @contextmanager

@@ -67,7 +67,7 @@ def killed_amid_a_bundle(stage: Stage) -> Story:
 @fault(
     "away while a port comes, one goes, and one changes its address",
     flows=4 * PORT_FLOWS,
-    elsewhere=2 * 3 * FAR_FLOWS,
+    elsewhere=8 * FAR_FLOWS,
 )
 def changes_while_it_was_away(stage: Stage) -> Story:
     going, changing = stage.plug(stage.hv, "10.0.8.1/16"), stage.plug(stage.hv, "10.0.8.2/16")

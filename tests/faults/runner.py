@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 
 from portwatch.fabric.pipeline import COOKIE
 from tests.faults.fault import Fault, Story
-from tests.faults.stage import Claims, Stage
-from tests.lab import ProbeResult
+from tests.faults.stage import Claims, Loss, Stage
 from tests.system.conftest import BRIDGES
 
 INTERVAL = 0.01
@@ -22,12 +21,13 @@ class Outcome:
     """One row of the table, and what is wrong with it."""
 
     fault: Fault
-    sent: int = 0
     lost: int = 0
     """Of the talk through the hypervisor that lost the most."""
+    silence: float = 0.0
+    """The longest time, in seconds, in which no answer came through the hypervisor that is hit."""
     lost_between_others: int = 0
-    alone: int | None = None
-    """As `lost`, when the same was done while portwatch did not run."""
+    alone: Loss | None = None
+    """When the same was done while portwatch did not run."""
     seconds: float = 0.0
     """From the end of the harm until all had converged."""
     flows: int = 0
@@ -66,7 +66,9 @@ def _measure(stage: Stage, outcome: Outcome, story: Story) -> None:
     outcome.seconds = time.monotonic() - over
     stage.until_answered(probes)
     stage.results = [probe.stop() for probe in probes]
-    _count_probes(outcome, stage, stage.results)
+    loss = stage.loss()
+    outcome.lost, outcome.silence = loss.probes, loss.silence
+    outcome.lost_between_others = stage.loss(hit=False).probes
     events = [(hv, event) for hv, watch in watches for event in watch.stop() if event.cookie == COOKIE]
     after = stage.flows()
     told = {(event.table, event.text) for hv, event in events if hv is stage.hv}
@@ -77,25 +79,18 @@ def _measure(stage: Stage, outcome: Outcome, story: Story) -> None:
     _judge(outcome, claims, stage.claims())
 
 
-def _lost_alone(stage: Stage, harm: Callable[[Stage], object]) -> int:
-    """Do *harm* to the switch while portwatch does not run; return how many probes it loses by itself."""
+def _lost_alone(stage: Stage, harm: Callable[[Stage], object]) -> Loss:
+    """Do *harm* to the switch while portwatch does not run; return what it loses by itself."""
     for agent in stage.agents:
         agent.stop()
     probes = stage.probe()
     harm(stage)
     stage.until_answered(probes, ALONE_SECONDS)
-    results = [probe.stop() for probe in probes]
+    stage.results = [probe.stop() for probe in probes]
     for agent in stage.agents:
         agent.start()
     stage.until_converged(ALONE_SECONDS)
-    return max(len(result.lost) for talk, result in zip(stage.talks, results, strict=True) if talk.hit)
-
-
-def _count_probes(outcome: Outcome, stage: Stage, results: list[ProbeResult]) -> None:
-    pairs = list(zip(stage.talks, results, strict=True))
-    worst = max((result for talk, result in pairs if talk.hit), key=lambda result: len(result.lost))
-    outcome.sent, outcome.lost = worst.sent, len(worst.lost)
-    outcome.lost_between_others = max(len(result.lost) for talk, result in pairs if not talk.hit)
+    return stage.loss()
 
 
 def _judge(outcome: Outcome, before: Claims, after: Claims) -> None:
@@ -104,7 +99,7 @@ def _judge(outcome: Outcome, before: Claims, after: Claims) -> None:
     if fault.lost is not None:
         allowed = fault.lost
         if outcome.alone is not None:
-            allowed += round(outcome.alone * 1.1) + UNDER_WAY
+            allowed += round(outcome.alone.probes * 1.1) + UNDER_WAY
         if outcome.lost > allowed:
             wrong.append(f"{outcome.lost} probes were lost, {allowed} may be")
     if outcome.lost_between_others:

@@ -32,6 +32,15 @@ class Talk:
     """Does it pass the hypervisor that is hit?"""
 
 
+@dataclass(frozen=True)
+class Loss:
+    """What the talks that fared worst have lost."""
+
+    probes: int
+    silence: float
+    """The longest time without an answer, in seconds: what waits in a queue meanwhile is late, and not lost."""
+
+
 class Stage:
     """The site with its guests: `near` and `beside` on the hypervisor that is hit, `there` and `far` on the others."""
 
@@ -62,8 +71,8 @@ class Stage:
         self.results: list[ProbeResult] = []
         """What the probes saw, in the order of `talks`; for the second half of a story."""
 
-        self.alone: dict[Callable[[Stage], object], int] = {}
-        """How many probes a harm costs while portwatch does not run: measured once."""
+        self.alone: dict[Callable[[Stage], object], Loss] = {}
+        """What a harm costs while portwatch does not run: measured once."""
 
     @property
     def agent(self) -> Agent:
@@ -113,6 +122,12 @@ class Stage:
             return all(probe.answers() >= count + ANSWERS for probe, count in zip(probes, before, strict=True))
 
         eventually(well, seconds, "all probes are answered (again)")
+
+    def loss(self, *, hit: bool = True) -> Loss:
+        """Return what the talks through the hypervisor that is hit have lost, or the others."""
+        results = [result for talk, result in zip(self.talks, self.results, strict=True) if talk.hit is hit]
+        silence = max(result.longest_gap.seconds for result in results)
+        return Loss(max(len(result.lost) for result in results), silence)
 
     def flows(self) -> dict[tuple[str, FlowKey], Carried]:
         """Return age and packets of each flow of the hypervisor that is hit."""

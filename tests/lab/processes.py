@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -44,8 +43,7 @@ class Children:
         """End them all, and what they have started in turn."""
         running = [process for process in self.processes if process.running]
         for process in running:
-            with suppress(ProcessFailed):  # it has ended just now
-                os.kill(process.pid, signal.SIGKILL)
+            process.doom()
         for process in running:
             process.wait(STOP_SECONDS)
         self.record.kill()
@@ -141,9 +139,13 @@ class Process:
 
     def kill(self) -> int:
         """End it by SIGKILL and return its exit status; one that has ended is no error."""
-        if self.running:
-            self._signal(signal.SIGKILL)
+        self.doom()
         return self.wait(STOP_SECONDS)
+
+    def doom(self) -> None:
+        """Send SIGKILL and go on; one that has ended, perhaps this moment, is no error."""
+        if self._child is not None:
+            self._child.kill()
 
     def wait(self, timeout: float) -> int:
         """Wait for its end and return its exit status (negative: the signal that ended it)."""

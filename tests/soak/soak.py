@@ -1,6 +1,6 @@
 """Ports come and go for as long as you like, and the agents hold no more at the end than in the beginning.
 
-    python -m tests.chaos soak MINUTES
+    python -m tests.soak MINUTES [SEED]
 
 Every now and then the broker is killed and our flows are deleted: what is made again must replace what was there.
 """
@@ -9,10 +9,10 @@ import time
 from collections.abc import Iterator
 from random import Random
 
-from tests.chaos.churn import Churn
-from tests.chaos.holdings import Holdings, slope
 from tests.faults.stage import Stage
 from tests.lab import Agent, eventually
+from tests.soak.churn import Churn
+from tests.soak.holdings import Holdings, slope
 
 ROUND = 25
 """Acts between two looks."""

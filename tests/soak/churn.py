@@ -14,10 +14,9 @@ CONVERGE_SECONDS = 30.0
 
 
 class Churn:
-    """Acts on hypervisors that are not *away*: whose database and switch answer."""
+    """Acts on one hypervisor after the other, as its random numbers have it."""
 
     def __init__(self, stage: Stage, random: Random) -> None:
-        self.away: set[Hypervisor] = set()
         self.acts = 0
         self._stage, self._random = stage, random
         self._places: dict[Port, Hypervisor] = {}
@@ -27,11 +26,8 @@ class Churn:
     def act(self) -> str:
         """Do one thing, and say what."""
         self.acts += 1
-        hypervisors = [each for each in self._stage.site.hypervisors if each not in self.away]
-        there = [port for port, place in self._places.items() if place not in self.away]
+        hypervisors, there = self._stage.site.hypervisors, list(self._places)
         kinds = ["plug"] * (len(self._places) < MOST) + ["pull", "move", "change"] * bool(there)
-        if not hypervisors or not kinds:
-            return "nothing: all are away"
         kind, hypervisor = self._random.choice(kinds), self._random.choice(hypervisors)
         port = self._random.choice(there) if there and kind != "plug" else self._stage.port(self._address())
         match kind:
