@@ -245,7 +245,7 @@ def changes_of_rows(draw: st.DrawFn) -> list[RowChange]:
     return [row for row in draw(st.permutations(rows)) if draw(st.integers(0, 9))]
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(st.lists(st.tuples(changes_of_rows(), st.booleans()), min_size=1, max_size=4))
 def test_whatever_stands_in_ovsdb_is_wired_or_explained_and_what_is_said_of_it_can_be_read(
     steps: list[tuple[list[RowChange], bool]],
