@@ -1,10 +1,12 @@
 # The one door to every command here; CI uses the same ones. `make` lists them.
 #
 # ARGS goes to the command:            make test ARGS='-k drift -x'
+# MINUTES is for the long runs:        make soak MINUTES=60
+# SEED, for what is random:            make chaos SEED=1f2e3d
 # PYTHON names .venv's interpreter:    make setup PYTHON=python3.12
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types floors fast-test bench chaos faults format lock clean clean-lab root
+.PHONY: help setup demo test check lint types floors fast-test bench chaos faults soak fuzz format lock clean clean-lab root
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 # Each user's caches lie apart: what `sudo make test` leaves behind must not stop the tree's owner.
@@ -48,6 +50,14 @@ chaos: root setup  ## random faults under churn, by a seed that is printed: make
 
 faults: root setup  ## docs/reliability.md: what restarts, kills and other faults cost, measured here
 	python -m tests.faults $(ARGS)
+
+soak: root setup  ## ports come and go for MINUTES: descriptors, threads, children and memory of the agents stay
+	python -m tests.soak $(or $(MINUTES),60) $(SEED)
+
+fuzz: setup  ## hostile input for MINUTES a target (bytes, bus, ovsdb): what `make fast-test` samples, by atheris
+	python -m pip install --quiet --require-hashes --target .cache/fuzz/atheris --upgrade -r requirements/fuzz.txt
+	for target in bytes bus ovsdb; do \
+	    PYTHONPATH=.cache/fuzz/atheris python -m tests.fuzz $$target $(or $(MINUTES),10) .cache/fuzz || exit; done
 
 format: setup  ## let ruff write the format, and what it can mend by itself
 	ruff check --fix-only --quiet && ruff format

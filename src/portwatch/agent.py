@@ -32,6 +32,8 @@ TICK = 0.5
 """Seconds between looks at what only time decides."""
 REFUSED_EVERY = 60.0
 """Seconds for which a host that comes to have another's tunnel address again is not told of again."""
+TOLD_AT_ONCE = 5
+"""Hosts or MACs of which one line each is logged at one look: others on the bus can bring about thousands."""
 
 log = structlog.get_logger()
 
@@ -176,13 +178,15 @@ class Agent:
         """Say once of each host that it has a network of ours under another type or VNI."""
         found = self.reactor.fabric.disagreements()
         apart = {(segment, host) for segment, hosts in found.items() for host in hosts}
-        for segment, host in sorted(apart - self._apart, key=str):
+        new = sorted(apart - self._apart, key=str)
+        for segment, host in new[:TOLD_AT_ONCE]:
             log.warning(
                 "a host has a network under another type or VNI than this one; the two are not mixed",
                 network=segment.network_id,
                 host=host,
                 type=segment.network_type,
                 segmentation_id=segment.vni,
+                more=max(0, len(new) - TOLD_AT_ONCE),
             )
         self._apart = apart
 
@@ -205,11 +209,13 @@ class Agent:
         moves = self.reactor.fabric.moves
         self.metrics.mac_moves.inc(moves.count - self._moves)
         self._moves = moves.count
-        for segment, mac in moves.frozen.keys() - self._frozen:
+        frozen = sorted(moves.frozen.keys() - self._frozen, key=str)
+        for segment, mac in frozen[:TOLD_AT_ONCE]:
             log.error(
                 "a MAC moves too often and is flooded instead; two hosts fight over it, or a loop brings it back",
                 network=segment.network_id,
                 mac=mac,
+                more=max(0, len(frozen) - TOLD_AT_ONCE),
             )
         self._frozen = set(moves.frozen)
         self.metrics.mac_frozen.set(len(self._frozen))

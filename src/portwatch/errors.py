@@ -28,11 +28,19 @@ class IdentityTaken(PortwatchError):
 
 
 class Refused(PortwatchError):
-    """A message from the bus that is not what the contract says. `reason` is a short code, the metric's label."""
+    """A message from the bus that is not what the contract says. `reason` is a short code, the metric's label.
+
+    `detail` is one printable line, though it may repeat what came: it is logged, shown and published.
+    """
 
     def __init__(self, reason: str, detail: str) -> None:
-        self.reason, self.detail = reason, detail
-        super().__init__(f"{reason}: {detail}")
+        self.reason, self.detail = reason, printable(detail)
+        super().__init__(f"{reason}: {self.detail}")
+
+
+def printable(text: str) -> str:
+    """Return *text* as one line that moves no terminal and may stand in an event."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 # --- OVSDB -------------------------------------------------------------------------------------------------------
@@ -61,22 +69,34 @@ class BusUnavailable(BusError):
     """The connection is not there, or was lost: weather. Connect again."""
 
 
-class PublishRefused(BusError):
-    """The broker is there and refuses this publication (MQTT 5 reason code of 0x80 and above)."""
+class BusRefused(BusError):
+    """The broker is there and refuses this topic or filter (MQTT 5 reason code of 0x80 and above), and *others*."""
+
+    ASKED = ""
 
     def __init__(self, topic: str, code: int, words: str) -> None:
         self.topic, self.code, self.words = topic, code, words
-        super().__init__(f"the broker refused to take {topic}: {words} ({code:#04x}); check its access control list")
-
-
-class SubscribeRefused(BusError):
-    """The broker is there and refuses this subscription."""
-
-    def __init__(self, topic: str, code: int, words: str) -> None:
-        self.topic, self.code, self.words = topic, code, words
+        self.others: tuple[str, ...] = ()
         super().__init__(
-            f"the broker refused a subscription to {topic}: {words} ({code:#04x}); check its access control list"
+            f"the broker refused {self.ASKED} {topic}: {words} ({code:#04x}); check its access control list"
         )
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """All that was refused at once."""
+        return (self.topic, *self.others)
+
+
+class PublishRefused(BusRefused):
+    """A publication was refused."""
+
+    ASKED = "to take"
+
+
+class SubscribeRefused(BusRefused):
+    """A subscription was refused."""
+
+    ASKED = "a subscription to"
 
 
 # --- the switch --------------------------------------------------------------------------------------------------

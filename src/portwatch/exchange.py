@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import partial
+from ipaddress import ip_network
 
 import structlog
 
@@ -26,7 +27,7 @@ from portwatch.fabric.reactor import Reactor, StaleEvent
 from portwatch.fabric.tenure import Reply, Tenure
 from portwatch.mailbox import Mailbox
 from portwatch.metrics import Metrics
-from portwatch.model import NetworkId
+from portwatch.model import HostName, IpNetwork, NetworkId
 from portwatch.wire import News
 
 INBOX_SLICE = 200
@@ -38,8 +39,8 @@ FOLLOWERS_BEHIND = 1000
 ANSWER_SECONDS = 2.0
 """How long a starting agent waits for the answer of one that lives under its name (docs/contract.md, section 4)."""
 REMOTE_SEEN = 10_000
-REFUSALS_EVERY = 10.0
-"""Seconds in which refused messages of one reason are logged once."""
+LOGGED_EVERY = 10.0
+"""Seconds in which what anybody on the bus can bring about is logged once: refused messages of one reason, say."""
 
 log = structlog.get_logger()
 
@@ -70,15 +71,20 @@ class Exchange:
         self._config, self._identity, self._reactor, self._metrics = config, identity, reactor, metrics
         self._decided = decided
         self._directory = directory
+        self._allowed = _allowed(config, identity)
         self._tenure = Tenure(identity.session, self.started_at, identity.endpoint)
         self._introduction = asyncio.Event()
         self._stepping_down = False
-        self._inbox: Mailbox[str, tuple[News, bool]] = Mailbox(newer)
+        self._inbox: Mailbox[str, tuple[News, bool]] = Mailbox(partial(newer, identity.host))
         self._manifests: Mailbox[NetworkId, None] = Mailbox()
         self._followers: set[asyncio.Queue[bytes]] = set()
         self._due: set[NetworkId] = set()
         self._interest = (-1, -1, -1)
-        self._refusals: dict[str, tuple[float, int]] = {}
+        self._asked: dict[NetworkId, tuple[HostName, ...]] = {}
+        """Whose share of which network is asked for by itself: a subscription beside that to the network."""
+        self._overwritten: set[str] = set()
+        """Topics that may be ours, and on which others have spoken."""
+        self._logged: dict[str, tuple[float, int]] = {}
         self.remote_seen: deque[tuple[int, datetime]] = deque(maxlen=REMOTE_SEEN)
         """Events of others that changed what is wanted: the generation, and the event's own time."""
 
@@ -104,10 +110,36 @@ class Exchange:
             self.link.listen(self._filters())
 
     def heal(self, clock: float) -> None:
-        """Ask again for what is retained in networks that stay incomplete: a message may have been lost."""
-        for network_id in self._reactor.snapshots.to_ask_again(clock):
-            log.warning("a network stays incomplete; asking the bus for it again", network=network_id)
-            self.link.listen_again(self.topics.of_network(network_id))
+        """Say again what others have cleared or overwritten of ours.
+
+        Ask again for what is retained in networks that stay incomplete: a message may have been lost.
+        """
+        if self._overwritten:
+            self._say_again(clock)
+        snapshots = self._reactor.snapshots
+        for network_id, hosts in snapshots.to_ask_again(clock).items():
+            log.warning("a network stays incomplete; asking the bus for it again", network=network_id, hosts=len(hosts))
+            self.link.listen_again(each for host in hosts for each in self.topics.of_share(network_id, host))
+        if snapshots.asked != self._asked:
+            self._asked = snapshots.asked
+            self.link.listen(self._filters())
+
+    def _note_overwritten(self, topic: str) -> None:
+        """What is retained here is not what its owner said: if that is us, it is said again at the next `heal`."""
+        if f"/{self._identity.host}" in topic:
+            self._overwritten.add(topic)
+
+    def _say_again(self, clock: float) -> None:
+        overwritten, self._overwritten = self._overwritten, set()
+        reactor, host = self._reactor, self._identity.host
+        for claim in tuple(reactor.announcer.claims.values()):
+            port = claim.port
+            if self.topics.port(port.network_id, host, port.port_id) in overwritten:
+                reactor.insist(port.port_id, now(), clock)
+            if port.network_id is not None and self.topics.manifest(port.network_id, host) in overwritten:
+                reactor.manifests.add(port.network_id)
+        if self.topics.host(host) in overwritten:
+            self.say_presence()
 
     # --- tasks --------------------------------------------------------------------------------------------------------
 
@@ -132,12 +164,13 @@ class Exchange:
     def receive(self, message: Message) -> None:
         """Type a message as it comes: a refused one must not hide the good one before it on its topic."""
         try:
-            news = self.topics.decode(message.topic, message.payload, self._config.tunnel.allowed_peers or ())
+            news = self.topics.decode(message.topic, message.payload, self._allowed)
         except Refused as error:
             self._refuse(message.topic, error)
             if (port_id := self.topics.described(message.topic)) is not None:
                 refused = wire.DirectoryRefused(port_id, error.detail)
                 self._inbox.put(f"refused {message.topic}", (refused, message.replayed))
+            self._note_overwritten(message.topic)
             return
         if isinstance(news, HostStatus) and news.host == self._identity.host:
             self._hear_ourselves(news)
@@ -179,14 +212,16 @@ class Exchange:
             if self._tenure.owner:
                 raise self._taken()
         elif reply is Reply.ANSWER:
-            log.warning("another agent spoke under this host's name", host=self._identity.host, session=status.session)
+            if (more := self._unsaid("tenure")) is not None:
+                words = "another agent spoke under this host's name"
+                log.warning(words, host=self._identity.host, session=status.session, more=more)
             answer = self._present()
             self.link.say(answer.topic, Words((answer,)))
         self._introduction.set()
 
     def _taken(self) -> IdentityTaken:
         return IdentityTaken(
-            f"another agent that lives and started before this one owns the name {self._identity.host!r} on the bus;"
+            f"another agent that lives and was there before this one owns the name {self._identity.host!r} on the bus;"
             " give this host another one (key `host`), or stop the other agent"
         )
 
@@ -211,9 +246,14 @@ class Exchange:
             self._reactor.connecting()
             if self._directory is not None:
                 self._directory.connecting(time.monotonic())
+        clock = time.monotonic()
         for network_id in self._reactor.fabric.networks:
             if filters.intersection(self.topics.of_network(network_id)):
-                self._reactor.snapshots.subscribed(network_id, time.monotonic())
+                self._reactor.snapshots.subscribed(network_id, clock)
+        for network_id, hosts in self._asked.items():
+            for host in hosts:
+                if filters.intersection(self.topics.of_share(network_id, host)):
+                    self._reactor.snapshots.subscribed(network_id, clock, host)
 
     # --- for those who watch ------------------------------------------------------------------------------------------
 
@@ -236,6 +276,8 @@ class Exchange:
         for network_id in self._reactor.fabric.networks:
             filters.update(self.topics.of_network(network_id))
         filters.update(map(self.topics.host, self._reactor.hosts_of_interest))
+        for network_id, hosts in self._asked.items():
+            filters.update(each for name in hosts for each in self.topics.of_share(network_id, name))
         if self._directory is not None:
             filters.update(map(self.topics.directory, self._directory.plugs))
         return filters
@@ -249,8 +291,10 @@ class Exchange:
                     self._refuse(topic, Refused("stale", str(error)))
                 except Exception:
                     # A retained message that trips us would end every agent that reads it, and every start of it.
-                    log.exception("a message from the bus could not be handled; it is passed over", topic=topic)
                     self._metrics.refused("fault")
+                    if (more := self._unsaid("fault")) is not None:
+                        words = "a message from the bus could not be handled; it is passed over"
+                        log.exception(words, topic=topic[:200], more=more)
         self._decided()
 
     def _hear_one(self, news: News, *, replayed: bool) -> None:
@@ -261,11 +305,13 @@ class Exchange:
             case Manifest():
                 self._reactor.stated(news, clock)
             case wire.ManifestGone(network_id, host):
-                self._reactor.snapshots.unstated(network_id, host)
+                self._reactor.snapshots.unstated(network_id, host, clock)
+                self._note_overwritten(self.topics.manifest(network_id, host))
             case HostStatus():
                 self._reactor.seen(news, clock)
             case wire.HostGone():
                 self._reactor.forgot(news.host)
+                self._note_overwritten(self.topics.host(news.host))
             case wire.DirectoryEntry() | wire.DirectoryRefused() | wire.DirectoryGone():
                 self._hear_of_details(news)
 
@@ -295,19 +341,24 @@ class Exchange:
 
     def _refuse(self, topic: str, error: Refused) -> None:
         self._metrics.refused(error.reason)
+        if (more := self._unsaid(error.reason)) is not None:
+            log.warning(
+                "message from the bus refused",
+                reason=error.reason,
+                topic=topic[:200],
+                detail=error.detail[:200],
+                more=more,
+            )
+
+    def _unsaid(self, what: str) -> int | None:
+        """Return how often *what* was not logged since the last time, if it is to be logged now; else None."""
         clock = time.monotonic()
-        last, unsaid = self._refusals.get(error.reason, (-REFUSALS_EVERY, 0))
-        if clock - last < REFUSALS_EVERY:
-            self._refusals[error.reason] = (last, unsaid + 1)
-            return
-        self._refusals[error.reason] = (clock, 0)
-        log.warning(
-            "message from the bus refused",
-            reason=error.reason,
-            topic=topic[:200],
-            detail=error.detail[:200],
-            more=unsaid,
-        )
+        last, unsaid = self._logged.get(what, (-LOGGED_EVERY, 0))
+        if clock - last < LOGGED_EVERY:
+            self._logged[what] = (last, unsaid + 1)
+            return None
+        self._logged[what] = (clock, 0)
+        return unsaid
 
     def _words(self, event: PortEvent) -> tuple[Publication, ...]:
         port = event.claim.port
@@ -361,15 +412,22 @@ class Exchange:
             queue.put_nowait(payload)
 
 
-def newer(old: tuple[News, bool], new: tuple[News, bool]) -> tuple[News, bool]:
+def newer(here: HostName, old: tuple[News, bool], new: tuple[News, bool]) -> tuple[News, bool]:
     """Of two words on one topic the later counts, unless it is an older revision of the same session: a replay.
 
+    On a topic of our own host, *here*, it counts even so: it is what the broker retains now, and is to be put right.
     Whether it was said before we listened is told by the first that spoke of the same attachment.
     """
     before, after = old[0], new[0]
     if isinstance(before, PortEvent) and isinstance(after, PortEvent) and before.claim.session == after.claim.session:
-        if after.claim.revision < before.claim.revision:
+        if after.claim.revision < before.claim.revision and after.claim.host != here:
             return old
         if after.claim.seq == before.claim.seq:
             return after, old[1]
     return new
+
+
+def _allowed(config: Config, identity: Identity) -> tuple[IpNetwork, ...]:
+    """Return where tunnel endpoints may be; none: anywhere. We hear ourselves, whether we are our own peer or not."""
+    peers = config.tunnel.allowed_peers
+    return (*peers, ip_network(identity.endpoint)) if peers and identity.endpoint else peers or ()

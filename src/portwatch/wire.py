@@ -221,6 +221,10 @@ class Topics:
         """Return the filters of all that is said about a network."""
         return (f"{self.prefix}/ports/{network_id}/+/+", f"{self.prefix}/manifests/{network_id}/+")
 
+    def of_share(self, network_id: NetworkId, host: HostName) -> tuple[str, ...]:
+        """Return the filters of all that one host says about a network."""
+        return (f"{self.prefix}/ports/{network_id}/{host}/+", self.manifest(network_id, host))
+
     def of_ourselves(self, host: HostName) -> tuple[str, ...]:
         """Return the filters of all that stands on the bus under our own name."""
         return (f"{self.prefix}/ports/+/{host}/+", f"{self.prefix}/manifests/+/{host}", self.host(host))
@@ -347,6 +351,14 @@ def _endpoint(text: str | None, allowed: Iterable[IpNetwork]) -> TunnelEndpoint 
     return address
 
 
+def _utc(moment: datetime) -> datetime:
+    """Return *moment* in UTC, in which we say it again: there the first and the last day of all years may not exist."""
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"{moment} is no time in UTC") from None
+
+
 def _decode_port(
     network_id: NetworkId | None,
     host: HostName,
@@ -386,7 +398,7 @@ def _decode_port(
     )
     number = message.id.rpartition("/")[2]
     known = number.isascii() and number.isdigit() and len(number) <= _NUMBER_DIGITS
-    return EVENT_TYPES[message.type](claim, int(number) if known else 0, message.time)
+    return EVENT_TYPES[message.type](claim, int(number) if known else 0, _utc(message.time))
 
 
 def _decode_manifest(network_id: NetworkId, host: HostName, payload: bytes) -> Manifest | ManifestGone:
@@ -411,8 +423,8 @@ def _decode_host(host: HostName, payload: bytes, allowed: Iterable[IpNetwork]) -
         tunnel_ip=_endpoint(message.tunnel_ip, allowed),
         tunnel_type=message.tunnel_type,
         version=message.version,
-        started_at=message.started_at,
-        tunnel_since=message.tunnel_since,
+        started_at=None if message.started_at is None else _utc(message.started_at),
+        tunnel_since=None if message.tunnel_since is None else _utc(message.tunnel_since),
     )
 
 

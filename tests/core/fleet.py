@@ -504,9 +504,12 @@ class Fleet:
         """What stays incomplete is asked for once more."""
         if not host.connected or host.deaf_and_mute:
             return
-        for network_id in host.reactor.snapshots.to_ask_again(self.clock):
-            host.dropped |= host.wanted.intersection(TOPICS.of_network(network_id))
-            self.subscribe(host)
+        for network_id, names in host.reactor.snapshots.to_ask_again(self.clock).items():
+            self.hear_all(host)
+            for name in names:
+                host.reactor.snapshots.subscribed(network_id, self.clock, name)
+                for one in TOPICS.of_share(network_id, name):
+                    host.inbox += [(topic, said) for topic, said in self.retained.items() if _covers(one, topic)]
 
     def hush(self) -> None:
         """Deliver until nobody has anything to say."""
@@ -543,7 +546,7 @@ class Fleet:
             case Manifest():
                 host.reactor.stated(news, self.clock)
             case wire.ManifestGone(network_id, name):
-                host.reactor.snapshots.unstated(network_id, name)
+                host.reactor.snapshots.unstated(network_id, name, self.clock)
             case HostStatus():
                 host.reactor.seen(news, self.clock)
                 if news.host == host.name and host.tenure.hear(news) is Reply.ANSWER:

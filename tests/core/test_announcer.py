@@ -149,10 +149,15 @@ def test_an_older_claim_that_comes_back_after_the_present_one_was_put_there_by_s
     (first,) = say(announcer, status=Status.BUILD)
     (second,) = say(announcer)
 
-    assert not announcer.heard(first.claim), "it was on its way when the second was said"
-    assert not announcer.heard(second.claim)
-    assert not announcer.heard(second.claim), "it came twice"
-    assert announcer.heard(first.claim)
+    def contradicted(event: PortEvent) -> bool:
+        found = announcer.contradicted(event)
+        announcer.heard(event.claim)
+        return found
+
+    assert not contradicted(first), "it was on its way when the second was said"
+    assert not contradicted(second)
+    assert not contradicted(second), "it came twice"
+    assert contradicted(first)
 
 
 def test_what_an_earlier_process_left_behind_is_ended_in_our_name() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from portwatch import wire
 from portwatch.errors import Refused
+from portwatch.events import PortAdded
 from portwatch.fabric.directory import PATIENCE, Directory, merge
 from portwatch.model import (
     GENEVE,
@@ -31,6 +32,7 @@ from portwatch.model import (
     fixed_ip,
 )
 from portwatch.ovsdb import rows
+from tests.core.fleet import START
 
 TOPICS = wire.Topics("portwatch/v1")
 P1, P2 = PortId("p1"), PortId("p2")
@@ -192,6 +194,20 @@ def test_refused_details_are_shown_only_while_there_are_none_better() -> None:
     assert port_of(directory).fault is None
     directory.refused(P1, "no")
     assert port_of(directory) == merge(a_plug(), NEW).port
+
+
+def test_whatever_is_refused_what_is_said_of_the_port_can_be_read() -> None:
+    """Else its peers would refuse the event in turn, and hold on to what was said before."""
+    directory = a_directory(a_plug())
+    with pytest.raises(Refused) as caught:
+        TOPICS.decode("portwatch/v1/directory/p1", rb'{"port_id": "p2\nnew line, \u009b2J"}')
+
+    directory.refused(P1, caught.value.detail)
+
+    port = replace(port_of(directory), network_id=None)
+    claim = replace(a_claim(port), status=Status.ERROR, reason=port.fault)
+    event = PortAdded(claim, 1, START)
+    assert TOPICS.decode(TOPICS.port(*event.key), wire.encode_event(event)).key == event.key  # type: ignore[union-attr]
 
 
 def test_refused_details_that_are_taken_away_are_forgotten() -> None:

@@ -1,10 +1,13 @@
 """What waits on one topic is one word: which one, and whether it was there before we listened."""
 
+from functools import partial
+
 import pytest
 
 from portwatch.events import ClaimGone, PortUpdated, key_of
 from portwatch.exchange import newer
 from portwatch.mailbox import Mailbox
+from portwatch.model import HostName
 from portwatch.wire import News
 from tests.core.fleet import a_claim
 
@@ -30,9 +33,13 @@ GONE = ClaimGone(key_of(HELD.claim))
 def test_of_two_words_on_one_topic_one_is_kept(
     old: tuple[News, bool], new: tuple[News, bool], kept: tuple[News, bool]
 ) -> None:
-    inbox: Mailbox[str, tuple[News, bool]] = Mailbox(newer)
+    inbox: Mailbox[str, tuple[News, bool]] = Mailbox(partial(newer, HostName("elsewhere")))
 
     inbox.put("topic", old)
     inbox.put("topic", new)
 
     assert inbox.take_now() == {"topic": kept}
+
+
+def test_on_a_topic_of_our_own_the_last_word_is_kept_be_it_older() -> None:
+    assert newer(HELD.claim.host, (NEXT, False), (HELD, False)) == (HELD, False)

@@ -8,7 +8,7 @@ import pytest
 
 from portwatch import wire
 from portwatch.bus.connection import Publication
-from portwatch.events import ClaimGone, PortEvent, PortRemoved, PortUpdated, manifest_of
+from portwatch.events import ClaimGone, PortEvent, PortRemoved, PortUpdated, key_of, manifest_of
 from portwatch.fabric.claims import Rule
 from portwatch.fabric.pipeline import Policy
 from portwatch.fabric.reactor import PortRecord, StaleEvent
@@ -782,6 +782,46 @@ def test_it_is_so_when_the_keys_come_one_by_one(network_known: str) -> None:
     assert fleet.hears("hv3/p3", mac("p1")) == {"hv2/p1"}
 
 
+@pytest.mark.parametrize("first", range(3))
+@pytest.mark.parametrize("step", [timedelta(hours=-5), timedelta(days=1), timedelta(days=-1), timedelta(days=400)])
+def test_clocks_that_are_apart_and_are_stepped_while_we_run_change_no_decision(first: int, step: timedelta) -> None:
+    """Each of the acts comes after a step of one host's clock; what is programmed in the end is as with true clocks."""
+    one, two, three = ("hv1", "hv2", "hv3")
+
+    def act(fleet: Fleet, number: int) -> None:
+        match number:
+            case 0:
+                fleet[two].plug(P1)
+                fleet.settle()
+                fleet[one].unplug("p1")
+            case 1:
+                fleet[three].plug(P1)
+            case 2:
+                fleet[two].restart()
+                fleet[two].unplug("p1")
+            case 3:
+                fleet[one].plug(a_port("p1", mac=Mac("fa:16:3e:00:00:77")))
+                fleet[three].unplug("p1")
+            case 4:
+                fleet[one].kill()
+                fleet[one].start()
+                fleet[one].change("p1", mac=P1.mac)
+            case _:
+                fleet[one].reactor.drain(fleet[one].now, leaving=True)
+                fleet[two].plug(P1)
+        fleet.settle()
+
+    stepped, true = a_fleet("p1", "p2", "p3"), a_fleet("p1", "p2", "p3")
+    for number in range(6):
+        stepped[f"hv{(first + number) % 3 + 1}"].skew += step
+        for fleet in (stepped, true):
+            act(fleet, number)
+        assert {name: host.flows() for name, host in stepped.hosts.items()} == {
+            name: host.flows() for name, host in true.hosts.items()
+        }
+    assert stepped.hears("hv3/p3", mac("p1")) == {"hv2/p1"}
+
+
 def test_a_port_with_another_mac_comes_after_its_own_older_claim() -> None:
     fleet = a_fast_clock("p1", "p4", "p3")
 
@@ -1303,6 +1343,82 @@ def test_a_broker_that_lost_everything_takes_nothing_from_anybody() -> None:
     fleet.settle(600)
 
     assert {name: host.flows() for name, host in fleet.hosts.items()} == before
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_stale_copy_of_the_broker_that_says_the_past_again_is_put_right(*, restarted: bool) -> None:
+    """Within a session the others would refuse it; of another session they cannot tell which is the newer."""
+    fleet = a_fleet("p1", "p2", "p3")
+    past = dict(fleet.retained)
+    if restarted:
+        fleet["hv1"].restart()
+        fleet.settle()
+    fleet["hv1"].change("p1", mac=Mac("fa:16:3e:00:00:77"))
+    fleet["hv1"].plug(a_port("p4"))
+    fleet.settle()
+    before = fleet["hv2"].flows()
+
+    fleet.broker(Publication(topic, payload, retain=True) for topic, payload in past.items())
+    fleet.settle()
+
+    assert fleet["hv2"].flows() == before
+    fleet["hv3"].restart()
+    fleet.settle()
+    assert fleet.hears("hv3/p3", "fa:16:3e:00:00:77") == {"hv1/p1"}
+
+
+@pytest.mark.parametrize("session", ["ours", "another"])
+@pytest.mark.parametrize("revision", [0, 1, 1000, SEQ_MAX])
+@pytest.mark.parametrize("kind", [PortUpdated, PortRemoved])
+def test_who_speaks_for_a_port_of_ours_does_not_have_the_last_word(
+    session: str, revision: int, kind: type[PortEvent]
+) -> None:
+    fleet = a_fleet("p1", "p2")
+    mine = fleet["hv1"].claim("p1")
+    before = fleet["hv2"].flows()
+    forged = replace(
+        mine,
+        port=replace(mine.port, mac=Mac("fa:16:3e:00:00:77"), state=State.LEAVING),
+        session=mine.session if session == "ours" else "another",
+        revision=revision,
+    )
+
+    topic = TOPICS.port(*key_of(mine))
+    fleet.broker([Publication(topic, wire.encode_event(kind(forged, 1, fleet.now)), retain=True)])
+    fleet.settle()
+
+    assert fleet["hv2"].flows() == before
+    fleet["hv1"].change("p1", fixed_ips=(fixed_ip("10.7.7.7"),))
+    fleet.settle()
+    assert b"10.7.7.7" in fleet.retained[topic]
+    assert "10.7.7.7" in "".join(fleet["hv2"].flows())
+
+
+def test_who_speaks_for_a_port_of_ours_again_and_again_is_answered_once_a_second() -> None:
+    fleet = a_fleet("p1", "p2")
+    mine = fleet["hv1"].claim("p1")
+    topic = TOPICS.port(*key_of(mine))
+    fleet.said.clear()
+
+    for number in range(100):
+        forged = replace(mine, session="another", revision=number)
+        fleet.broker([Publication(topic, wire.encode_event(PortUpdated(forged, 1, fleet.now)), retain=True)])
+        fleet.hush()
+
+    assert sum(mine.session.encode() in payload for where, payload in fleet.said if where == topic) <= 3
+    fleet.settle()
+    assert mine.session.encode() in fleet.retained[topic]
+
+
+def test_a_manifest_that_somebody_clears_cuts_nobody_off() -> None:
+    fleet = a_fleet("p1", "p2", "p3")
+    fleet.settle(60)
+    fleet.settle(60)
+
+    fleet.broker([Publication(TOPICS.manifest(BLUE, fleet["hv2"].name), b"", retain=True)])
+    fleet.settle()
+
+    assert fleet.hears("hv1/p1") == {"hv2/p2", "hv3/p3"}
 
 
 def test_a_broker_that_lost_everything_and_our_own_restart_cut_nobody_off() -> None:

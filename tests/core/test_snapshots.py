@@ -1,13 +1,14 @@
 """Is what we hold all there is? Manifests against claims: what proves an end, and what proves nothing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from portwatch.events import ClaimKey, key_of, manifest_of
-from portwatch.fabric.snapshots import PATIENCE, QUIET, SILENCE, Snapshots
+from portwatch.fabric.snapshots import PATIENCE, PORTION, QUIET, SILENCE, Snapshots
 from portwatch.model import Claim, HostName, NetworkId
 from tests.core.fleet import a_claim, a_port
 
@@ -255,7 +256,7 @@ def test_a_claim_of_another_network_or_of_none_is_not_of_interest() -> None:
     assert snapshots.ended((RED, HV3, P2.port.port_id), START) == set()
     assert snapshots.ended((None, HV3, P2.port.port_id), START) == set()
     assert snapshots.stated(manifest_of(RED, HV3, "s", []), START) == set()
-    snapshots.unstated(RED, HV3)
+    snapshots.unstated(RED, HV3, START)
     snapshots.subscribed(RED, START)
 
     assert settles(snapshots)
@@ -354,7 +355,7 @@ def test_a_host_that_was_forgotten_keeps_nobody_waiting(order: tuple[str, str]) 
         if cleared == "claim":
             snapshots.ended(key_of(ON_HV3), START)
         else:
-            snapshots.unstated(BLUE, HV3)
+            snapshots.unstated(BLUE, HV3, START)
 
     assert list(snapshots.hosts(BLUE)) == [HV1, HV2]
     assert late(snapshots) == ()
@@ -364,7 +365,7 @@ def test_a_host_that_was_forgotten_keeps_nobody_waiting(order: tuple[str, str]) 
 def test_news_of_the_end_of_what_was_never_here_keeps_nobody_waiting() -> None:
     snapshots = a_snapshot(P2)
 
-    snapshots.unstated(BLUE, HV3)
+    snapshots.unstated(BLUE, HV3, START)
     snapshots.ended(key_of(ON_HV3), START)
 
     assert settles(snapshots)
@@ -373,10 +374,21 @@ def test_news_of_the_end_of_what_was_never_here_keeps_nobody_waiting() -> None:
 def test_a_manifest_that_was_cleared_ends_nothing_and_proves_nothing_any_more() -> None:
     snapshots = a_snapshot(P2, P3)
 
-    snapshots.unstated(BLUE, HV2)
+    snapshots.unstated(BLUE, HV2, START)
 
     assert snapshots.arrived(a_claim(a_port("p9")), START) == set()
     assert not settles(snapshots)
+
+
+def test_a_host_whose_manifest_was_cleared_has_its_time_to_say_it_again() -> None:
+    """It was online for long, and we have listened for long: counted from either, that time would be over at once."""
+    snapshots = a_snapshot(P2)
+    online = {HV2: START}
+
+    snapshots.unstated(BLUE, HV2, START + 100)
+
+    assert snapshots.silent(online, START + 100 + SILENCE - 1) == set()
+    assert snapshots.silent(online, START + 100 + SILENCE) == {key_of(P2)}
 
 
 # --- what is seen ------------------------------------------------------------------------------------------------
@@ -414,6 +426,66 @@ def test_what_was_asked_for_in_vain_stays_incomplete_and_is_asked_for_ever_more_
         assert (HV2 in late(snapshots, START + seconds)) is (seconds > PATIENCE)
 
     assert asked == [10, 30, 70, 150]
+
+
+def test_what_is_missing_of_many_hosts_is_asked_for_in_portions_that_a_broker_does_not_drop() -> None:
+    shares = {
+        HostName(f"far{number}"): [
+            replace(a_claim(a_port(f"p{1000 * number + port}")), host=HostName(f"far{number}")) for port in range(100)
+        ]
+        for number in range(10)
+    }
+    snapshots = a_snapshot()
+    for host, claims in shares.items():
+        state(snapshots, host, *claims)
+
+    def come(hosts: Iterable[HostName], now: float) -> None:
+        for host in hosts:
+            snapshots.subscribed(BLUE, now, host)
+            for claim in shares[host]:
+                snapshots.arrived(claim, now)
+            state(snapshots, host, *shares[host], now=now)
+
+    now, portions = START + 11, []
+    while portion := snapshots.to_ask_again(now).get(BLUE):
+        assert sum(1 + len(shares[host]) for host in portion) <= PORTION
+        assert snapshots.asked == {BLUE: portion}
+        portions.append(portion)
+        come(portion, now)
+        now += 0.5
+
+    assert sorted(host for portion in portions for host in portion) == sorted(shares)
+    assert late(snapshots, now) == ()
+    assert snapshots.to_ask_again(now) == {}
+    assert snapshots.asked == {}
+
+
+def test_of_what_does_not_come_others_are_asked_for_first_and_ever_more_rarely() -> None:
+    snapshots = a_snapshot()
+    for number in range(8):
+        host = HostName(f"far{number}")
+        state(snapshots, host, *(replace(a_claim(a_port(f"p{port}")), host=host) for port in range(99)))
+
+    asked = {seconds: portion[BLUE] for seconds in range(60) if (portion := snapshots.to_ask_again(START + seconds))}
+
+    assert list(asked) == [10, 30]
+    assert sorted(asked[10] + asked[30]) == sorted(f"far{number}" for number in range(8))
+
+
+def test_a_host_with_more_than_a_portion_is_asked_for_alone() -> None:
+    snapshots = a_snapshot()
+    state(snapshots, HV2, *(a_claim(a_port(f"p{port}")) for port in range(1000)))
+    state(snapshots, HV3, ON_HV3)
+
+    assert snapshots.to_ask_again(START + 10) == {BLUE: (HV2,)}
+
+
+def test_who_is_asked_for_by_himself_has_his_time_to_state_his_manifest() -> None:
+    snapshots = a_snapshot(P2)
+
+    snapshots.subscribed(BLUE, START + 100, HV2)
+
+    assert snapshots.silent({HV2: START}, START + 100 + SILENCE - 1) == set()
 
 
 def test_a_share_that_matches_again_is_complete_again() -> None:
@@ -484,7 +556,7 @@ def test_after_whatever_was_heard_a_new_subscription_finds_what_there_is(
             case "stated":
                 gone = state(snapshots, HV2, *(a_claim(a_port(each), revision=revision) for each in name))
             case "unstated":
-                snapshots.unstated(BLUE, HV2)
+                snapshots.unstated(BLUE, HV2, START)
                 gone = set()
             case _:
                 snapshots.subscribed(BLUE, START)

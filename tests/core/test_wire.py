@@ -332,6 +332,8 @@ def test_a_topic_with_what_is_no_id_is_refused(topic: str) -> None:
         ({"specversion": "0.3"}, "wrong-shape"),
         ({"time": "yesterday"}, "wrong-shape"),
         ({"time": "2026-11-22T09:13:22"}, "wrong-shape"),
+        ({"time": "0001-01-01T00:00:00+23:59"}, "wrong-value"),
+        ({"time": "9999-12-31T23:59:59-23:59"}, "wrong-value"),
         ({"data__port_id": "p2"}, "topic-mismatch"),
         ({"data__host": "hv3"}, "topic-mismatch"),
         ({"data__network_id": "red"}, "topic-mismatch"),
@@ -367,6 +369,7 @@ def test_a_wrong_manifest_is_refused_by_its_reason(changes: dict[str, object], r
         ({"tunnel_ip": "224.0.0.1"}, "wrong-value"),
         ({"session": 5}, "wrong-shape"),
         ({"started_at": "now"}, "wrong-shape"),
+        ({"started_at": "0001-01-01T00:00:00+23:59"}, "wrong-value"),
     ],
 )
 def test_a_wrong_host_status_is_refused_by_its_reason(changes: dict[str, object], reason: str) -> None:

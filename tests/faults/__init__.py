@@ -12,5 +12,5 @@ is told beside the name is what is promised (`Fault` has the words): without any
 After the story's second half, which also clears away what the first has made, all of it must hold once more.
 
 `make faults` prints the matrix and writes it into docs/reliability.md; `ARGS='-k vswitchd'` plays some rows only.
-`pytest tests/system/test_faults.py` plays each once.
+`pytest tests/system/test_faults.py` plays each once, but for those that take long.
 """

@@ -39,6 +39,7 @@ class Chaos:
         """What was done in this bout, in words."""
         self._places: dict[Port, Hypervisor] = {}
         self._addresses = 0
+        self._past: list[tuple[str, bytes]] = []
 
     def bout(self, steps: int = STEPS) -> float:
         """Do so many random steps; return the seconds until all had converged afterwards."""
@@ -69,8 +70,11 @@ class Chaos:
     def astray(self) -> set[tuple[str, str]]:
         """Return each (MAC, host) that is wanted and not held, or held and not wanted."""
         plugged = [*self.stage.site.plugged, *((hv, port) for port, hv in self._places.items())]
-        wanted = {((item if isinstance(item, Port) else item.port).mac, hv.name) for hv, item in plugged}
-        return wanted ^ {(row["mac"], row["host"]) for row in self.stage.ask(self.stage.hv, "fdb")}
+        ports = ((item if isinstance(item, Port) else item.port, hv.name) for hv, item in plugged)
+        network = self.stage.network
+        wanted = {(port.mac, name) for port, name in ports if port.network == network}
+        rows = self.stage.ask(self.stage.hv, "fdb")
+        return wanted ^ {(row["mac"], row["host"]) for row in rows if row["network_id"] == network.id}
 
     # --- churn ---------------------------------------------------------------------------------------------------
 
@@ -151,6 +155,27 @@ class Chaos:
         time.sleep(self.random.uniform(0, 2))  # so long it stands still
         self.stage.site.lab.broker.resume()
 
+    def cut_broker_off(self, hypervisor: Hypervisor) -> None:
+        self.stage.site.lab.underlay.cut("broker")
+        time.sleep(self.random.uniform(0, 2))  # so long nothing passes
+        self.stage.site.lab.underlay.mend("broker")
+
+    def note_retained(self, hypervisor: Hypervisor) -> None:
+        self._past = self._retained()
+
+    def say_the_past_again(self, hypervisor: Hypervisor) -> None:
+        self.stage.site.lab.broker.retain(self._past)
+
+    def clear_half_of_what_is_retained(self, hypervisor: Hypervisor) -> None:
+        self.stage.site.lab.broker.retain((topic, b"") for topic, _ in self._retained()[::2])
+
+    def write_garbage_over_what_is_retained(self, hypervisor: Hypervisor) -> None:
+        self.stage.site.lab.broker.retain((topic, b"{") for topic, _ in self._retained())
+
+    def _retained(self) -> list[tuple[str, bytes]]:
+        retained = self.stage.site.lab.broker.retained("portwatch/v1/#")
+        return [(topic, payload.encode()) for topic, payload in sorted(retained.items())]
+
 
 Deed = Callable[[Chaos, Hypervisor], None]
 CHURN: tuple[Deed, ...] = (Chaos.plug, Chaos.plug, Chaos.unplug, Chaos.move, Chaos.change)
@@ -165,6 +190,11 @@ HARMS: tuple[Deed, ...] = (
     Chaos.delete_tunnel_bridge,
     Chaos.kill_broker,
     Chaos.stall_broker,
+    Chaos.cut_broker_off,
+    Chaos.note_retained,
+    Chaos.say_the_past_again,
+    Chaos.clear_half_of_what_is_retained,
+    Chaos.write_garbage_over_what_is_retained,
 )
 
 

@@ -26,6 +26,8 @@ class Fault:
     """Seconds until all has converged."""
     same_claims: bool = True
     """Do sequences and local VLANs stay as they were?"""
+    often: bool = True
+    """Does `make test` play it, too? It shall not take more than some seconds."""
 
 
 class Rows:
@@ -45,11 +47,12 @@ class Rows:
         elsewhere: int | None = 0,
         within: float = 10.0,
         same_claims: bool = True,
+        often: bool = True,
     ) -> Callable[[Callable[[Stage], Story]], Callable[[Stage], Story]]:
         """Enter the story that follows into the matrix."""
 
         def enter(story: Callable[[Stage], Story]) -> Callable[[Stage], Story]:
-            self.faults.append(Fault(name, story, alone, lost, flows, elsewhere, within, same_claims))
+            self.faults.append(Fault(name, story, alone, lost, flows, elsewhere, within, same_claims, often))
             return story
 
         return enter

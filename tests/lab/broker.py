@@ -4,14 +4,19 @@ The lab's own clients do not come over the underlay, so that no cut of it reache
 """
 
 import json
+import os
+import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Any
 from uuid import uuid4
 
 from tests.lab import shell, snapshot
+from tests.lab.failures import LabError
 from tests.lab.namespaces import Namespace
 from tests.lab.processes import Children, Process
 from tests.lab.underlay import BROKER, UPLINK
@@ -20,6 +25,9 @@ from tests.lab.waiting import eventually
 PORT = 1883
 START_SECONDS = 10.0
 MESSAGE_SECONDS = 10.0
+RETAIN_SECONDS = 60.0
+AT_ONCE = 500
+"""Messages before their acknowledgements are read: with its default limits mosquitto drops those beyond 1,000."""
 
 # "No limits": mosquitto's own drop all but about 1,000 of a large retained snapshot.
 NO_LIMITS = ["max_queued_messages 1000000", "max_queued_bytes 0", "max_inflight_messages 0", "set_tcp_nodelay true"]
@@ -49,18 +57,14 @@ class Broker:
         self.url = f"mqtt://{BROKER.ipv4}:{PORT}"
         self.namespace = namespace
         self.socket = children.directory / "mosquitto.sock"
+        self.database = children.directory / "mosquitto.db"
         self._children = children
-        configuration = children.directory / "mosquitto.conf"
-        lines = ["user root", "allow_anonymous true", "log_type all"]
-        lines += [f"listener {PORT} {address}" for address in (BROKER.ipv4, BROKER.ipv6)]
-        lines += [f"listener 0 {self.socket}"]
-        lines += [] if default_limits else NO_LIMITS
-        lines += [f"persistence {str(persistent).lower()}", f"persistence_location {children.directory}/"]
-        configuration.write_text("\n".join(lines) + "\n")
+        self._configuration = children.directory / "mosquitto.conf"
+        self.configure(default_limits=default_limits, persistent=persistent)
         self.process = Process(
             children,
             "mosquitto",
-            ["mosquitto", "-c", str(configuration)],
+            ["mosquitto", "-c", str(self._configuration)],
             namespace=namespace,
             ready=self._wait_until_it_answers,
         )
@@ -70,6 +74,19 @@ class Broker:
         self.pause = self.process.pause
         self.resume = self.process.resume
         self.restart = self.process.restart
+
+    def configure(self, *more: str, default_limits: bool = False, persistent: bool = False) -> None:
+        """Write the configuration, *more* lines of it at its end; the next start reads it."""
+        lines = ["user root", "allow_anonymous true", "log_type all"]
+        lines += [f"listener {PORT} {address}" for address in (BROKER.ipv4, BROKER.ipv6)]
+        lines += [f"listener 0 {self.socket}"]
+        lines += [] if default_limits else NO_LIMITS
+        lines += [f"persistence {str(persistent).lower()}", f"persistence_location {self._children.directory}/"]
+        self._configuration.write_text("\n".join((*lines, *more)) + "\n")
+
+    def reload(self) -> None:
+        """Let it read its access list anew."""
+        os.kill(self.process.pid, signal.SIGHUP)
 
     def connect(self) -> None:
         """Give the namespace's cable its addresses; once, before the first start."""
@@ -85,6 +102,22 @@ class Broker:
         retained = ["-r"] if retain else []
         self._client("mosquitto_pub", "-t", topic, *body, *retained, *properties, stdin=payload)
 
+    def retain(self, messages: Iterable[tuple[str, bytes]]) -> None:
+        """Publish many retained messages over one connection; return when the broker has taken them all."""
+        with self.connection() as connection, connection.makefile("rb") as stream:
+            numbered = enumerate(messages, 1)
+            while some := list(islice(numbered, AT_ONCE)):
+                connection.sendall(b"".join(snapshot.retained(topic, said, number) for number, (topic, said) in some))
+                acknowledged = len(some) * snapshot.ACKNOWLEDGEMENT
+                if len(stream.read(acknowledged)) < acknowledged:
+                    raise LabError("the broker did not take all that is to be retained")
+            connection.sendall(snapshot.goodbye())
+
+    def take_over(self, client: str) -> None:
+        """Connect under another client's name, which ends the connection of that, and leave."""
+        with self.connection(client) as connection:
+            connection.sendall(snapshot.goodbye())
+
     def subscribe(self, *filters: str) -> "Recorder":
         """Start to record; what is retained is there when this returns."""
         return Recorder(self, self._children, filters)
@@ -96,6 +129,16 @@ class Broker:
     def log_lines(self) -> list[str]:
         """Return mosquitto's own log."""
         return self.process.errors.all()
+
+    @contextmanager
+    def connection(self, client: str = "") -> Iterator[socket.socket]:
+        """Connect, not over the underlay."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(RETAIN_SECONDS)
+            connection.connect(str(self.socket))
+            connection.sendall(snapshot.hello(client))
+            connection.recv(snapshot.ACKNOWLEDGEMENT)
+            yield connection
 
     def _client(self, program: str, *arguments: str, stdin: str | bytes = "") -> None:
         shell.run(program, "--unix", str(self.socket), "-V", "5", "-q", "1", *arguments, stdin=stdin)

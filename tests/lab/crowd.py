@@ -3,7 +3,6 @@
 They are published over one connection, retained: a thousand hosts in some hundred milliseconds.
 """
 
-import socket
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,14 +11,11 @@ from ipaddress import IPv4Address
 from portwatch import wire
 from portwatch.events import ONLINE, HostStatus, PortAdded, manifest_of
 from portwatch.model import Claim, HostName, Mac, NetworkId, NetworkType, Port, PortId, Status, Vni
-from tests.lab import snapshot
 from tests.lab.broker import Broker
-from tests.lab.failures import LabError
 from tests.lab.ports import Network
 
 SESSION = "crowd"
 TOPICS = wire.Topics("portwatch/v1")
-SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -60,12 +56,12 @@ def members(number: int, first: int = 1) -> list[Member]:
 
 def come(broker: Broker, network: Network, crowd: Iterable[Member]) -> None:
     """Let each say its port, its manifest and that it is online, all retained."""
-    _publish(broker, (message for member in crowd for message in _words(member, network)))
+    broker.retain(message for member in crowd for message in _words(member, network))
 
 
 def go(broker: Broker, network: Network, crowd: Iterable[Member]) -> None:
     """Let each port end: its topic is cleared, and its manifest counts nothing any more."""
-    _publish(broker, (message for member in crowd for message in _end(member, network)))
+    broker.retain(message for member in crowd for message in _end(member, network))
 
 
 def _words(member: Member, network: Network) -> Iterator[tuple[str, bytes]]:
@@ -82,19 +78,3 @@ def _end(member: Member, network: Network) -> Iterator[tuple[str, bytes]]:
     claim, host, network_id = member.claim(network), member.host, NetworkId(network.id)
     yield TOPICS.port(network_id, host, claim.port.port_id), b""
     yield TOPICS.manifest(network_id, host), wire.encode_manifest(manifest_of(network_id, host, SESSION, []))
-
-
-def _publish(broker: Broker, messages: Iterable[tuple[str, bytes]]) -> None:
-    """Publish retained messages, and return when the broker has taken them all."""
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(SECONDS)
-        connection.connect(str(broker.socket))
-        packets = [snapshot.hello()]
-        packets += [snapshot.retained(topic, payload, number) for number, (topic, payload) in enumerate(messages, 1)]
-        connection.sendall(b"".join(packets))
-        with connection.makefile("rb") as stream:
-            missing = len(packets) * snapshot.ACKNOWLEDGEMENT
-            missing -= len(stream.read(missing))
-        if missing:
-            raise LabError("the broker did not take all that the crowd said")
-        connection.sendall(snapshot.goodbye())

@@ -14,7 +14,7 @@ READ_SECONDS = 20.0
 BUFFER_BYTES = 1 << 28
 
 # first bytes of packets, MQTT 3.1.1 section 2.2
-CONNECT, RETAINED, SUBSCRIBE, PINGREQ, PINGRESP, DISCONNECT = 0x10, 0x31, 0x82, 0xC0, 0xD0, 0xE0
+CONNECT, LIVE, RETAINED, SUBSCRIBE, PINGREQ, PINGRESP, DISCONNECT = 0x10, 0x30, 0x31, 0x82, 0xC0, 0xD0, 0xE0
 CLEAN_SESSION = 2
 QOS_1 = 2
 ACKNOWLEDGEMENT = 4  # bytes of a CONNACK, and of a PUBACK
@@ -63,9 +63,14 @@ def _until_pong(broker: socket.socket) -> Iterator[tuple[str, str]]:
     raise LabError("the broker closed the connection")
 
 
-def hello() -> bytes:
-    """Return a CONNECT of a client without a name."""
-    return _packet(CONNECT, _text("MQTT") + bytes([4, CLEAN_SESSION]) + bytes(2) + _text(""))
+def hello(client: str = "") -> bytes:
+    """Return a CONNECT, of a client without a name if it has none."""
+    return _packet(CONNECT, _text("MQTT") + bytes([4, CLEAN_SESSION]) + bytes(2) + _text(client))
+
+
+def live(topic: str, payload: bytes, number: int) -> bytes:
+    """Return a PUBLISH with QoS 1 that is not to be retained."""
+    return _packet(LIVE | QOS_1, _text(topic) + number.to_bytes(2) + payload)
 
 
 def retained(topic: str, payload: bytes, number: int) -> bytes:

@@ -52,14 +52,14 @@ class Connection(Protocol):
     async def publish(self, *publications: Publication) -> None:
         """Send in this order, pipelined; return when the broker has acknowledged all.
 
-        `PublishRefused` names the first that the broker refused (its notes name others); the rest has been
-        taken. `BusUnavailable`: any of them may or may not have arrived.
+        `PublishRefused` names those that the broker refused; the rest has been taken. `BusUnavailable`: any of
+        them may or may not have arrived.
         """
 
     async def subscribe(self, *filters: str) -> None:
         """Ask for these topics; their retained messages come, before or after this returns.
 
-        They come again when the subscription stood already. `SubscribeRefused` names the first that the
+        They come again when the subscription stood already. `SubscribeRefused` names those that the
         broker refused; the rest stands.
         """
 

@@ -6,6 +6,7 @@ Whoever uses it says what to listen to and what to say; the link keeps both acro
 import asyncio
 import random
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import uuid4
@@ -13,15 +14,15 @@ from uuid import uuid4
 import structlog
 
 from portwatch.bus.connection import Broker, Connection, Message, Publication
-from portwatch.errors import BusUnavailable, IdentityTaken, PublishRefused, SubscribeRefused
+from portwatch.errors import BusRefused, BusUnavailable, IdentityTaken, PublishRefused, SubscribeRefused
 from portwatch.mailbox import Mailbox
 
-BACKOFF = (0.1, 5.0)
-"""Seconds between attempts to connect: at first, and at most. With jitter: a thousand come back at once."""
+SOON, LATE = 1.0, 8.0
+"""Seconds within which the next attempt to connect falls: after the first failure, and at most."""
 
 STOOD = 10.0
 """Seconds after which a connection was a good one: only then is the next attempt made as soon as the first."""
-REFUSED_AGAIN = 30.0
+REFUSED_AGAIN = 10.0
 """Seconds after which the broker is asked again for what it has refused."""
 
 log = structlog.get_logger()
@@ -59,6 +60,22 @@ class Speaker(Protocol):
 
     async def introduced(self) -> None:
         """Return when the name is ours to speak under, or raise `IdentityTaken`."""
+
+
+class Backoff:
+    """How long to wait before each attempt: at random, for who was thrown out together shall not come back together."""
+
+    def __init__(self) -> None:
+        self._within = SOON
+
+    def pause(self) -> float:
+        """Return how long to wait this time."""
+        within, self._within = self._within, min(self._within * 2, LATE)
+        return random.uniform(0, within)  # noqa: S311  # no secret
+
+    def reset(self) -> None:
+        """The connection was a good one."""
+        self._within = SOON
 
 
 class Link:
@@ -110,7 +127,7 @@ class Link:
 
     async def run(self) -> None:
         """Connect, and connect again, until `stop`."""
-        pause, most = BACKOFF
+        backoff = Backoff()
         loop = asyncio.get_running_loop()
         while not self._stopped.is_set():
             since = loop.time()
@@ -121,34 +138,31 @@ class Link:
                     stepping_down = await self._converse(connection)
                 if stepping_down is not None:
                     raise stepping_down
-            except (BusUnavailable, SubscribeRefused) as error:
+            except BusUnavailable as error:
                 if self.trouble != str(error):
                     log.warning("no connection to the bus; trying again", error=str(error))
                 self.trouble = str(error)
                 self._on_change()
                 if loop.time() - since > STOOD:
-                    pause = BACKOFF[0]
-                try:
-                    jitter = random.uniform(0.5, 1.5)  # noqa: S311 - no secret
-                    await asyncio.wait_for(self._stopped.wait(), pause * jitter)
-                except TimeoutError:
-                    pause = min(pause * 2, most)
+                    backoff.reset()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopped.wait(), backoff.pause())
 
     # --- within --------------------------------------------------------------------------------------------------
 
     async def _converse(self, connection: Connection) -> IdentityTaken | None:
         """Speak and listen until the connection is lost, or until `stop`: leaving normally withholds the will."""
         subscribed = await self._subscribe(connection, frozenset())
-        await connection.publish(self._speaker.announcement())
+        await self._publish(connection, _each((self._speaker.announcement(),)))
         try:
             await self._speaker.introduced()
         except IdentityTaken as error:
             return error
         # From here on news goes to the outbox, and behind the greeting: each topic's newest word comes last.
         self.trouble = None
-        greeting = tuple(self._speaker.greeting())
-        for publication in greeting:
-            self._outbox.drop(publication.topic)
+        greeting = _each(self._speaker.greeting())
+        for topic in greeting:
+            self._outbox.drop(topic)
         await self._publish(connection, greeting)
         self.connections += 1
         log.info("connected to the bus", filters=len(subscribed))
@@ -169,7 +183,7 @@ class Link:
                 await self._speak(connection)
                 if self._wanted != subscribed or self._dropped:
                     subscribed = await self._subscribe(connection, subscribed)
-            await self._publish(connection, self._speaker.farewell())
+            await self._publish(connection, _each(self._speaker.farewell()))
         finally:
             closed.cancel()
         return None
@@ -183,7 +197,7 @@ class Link:
                 await connection.subscribe(*sorted(new))
             except SubscribeRefused as error:
                 # The rest stands: one forbidden network silences no other.
-                self._note_refusal(error.topic, str(error))
+                self._note_refusals(error)
         if old := subscribed - wanted:
             await connection.unsubscribe(*sorted(old))
         return wanted
@@ -192,25 +206,24 @@ class Link:
         batch = self._outbox.take_now()
         for topic in batch:
             self.refused.pop(topic, None)
-        await self._publish(connection, (each for words in batch.values() for each in words.publications), batch)
+            self._unsaid.pop(topic, None)
+        await self._publish(connection, batch)
         for topic, words in batch.items():
             if topic not in self.refused:
                 words.said()
 
-    async def _publish(
-        self, connection: Connection, publications: Iterable[Publication], words: Mapping[str, Words] | None = None
-    ) -> None:
+    async def _publish(self, connection: Connection, batch: Mapping[str, Words]) -> None:
         try:
-            await connection.publish(*publications)
+            await connection.publish(*(each for words in batch.values() for each in words.publications))
         except PublishRefused as error:
-            self._note_refusal(error.topic, str(error))
-            if words and error.topic in words:
-                self._unsaid[error.topic] = words[error.topic]
+            self._note_refusals(error)
+            self._unsaid |= {topic: batch[topic] for topic in error.topics if topic in batch}
 
-    def _note_refusal(self, topic: str, why: str) -> None:
-        if topic not in self.refused:
-            log.error("the bus refuses what we ask", topic=topic, error=why)
-        self.refused[topic] = why
+    def _note_refusals(self, error: BusRefused) -> None:
+        new = [topic for topic in error.topics if topic not in self.refused]
+        if new:
+            log.error("the bus refuses what we ask", topic=new[0], error=str(error), more=len(new) - 1)
+        self.refused |= dict.fromkeys(error.topics, str(error))
         self._on_change()
 
     def _ask_again(self) -> None:
@@ -222,3 +235,8 @@ class Link:
         self._unsaid.clear()
         self.refused.clear()
         self._work.set()
+
+
+def _each(publications: Iterable[Publication]) -> dict[str, Words]:
+    """Return publications, each on its own topic, as words."""
+    return {publication.topic: Words((publication,)) for publication in publications}

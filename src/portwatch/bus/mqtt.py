@@ -42,6 +42,8 @@ default configuration drops, in silence, what goes beyond: of 20,000 retained me
 way, and 1,020 by its own choice."""
 GOODBYE_SECONDS: Final = 1.0
 TICK_SECONDS: Final = 1.0
+AGAIN_SECONDS: Final = 3.0
+"""After which a publication without an answer is sent once more."""
 
 AT_LEAST_ONCE: Final = 1
 PACKET_TOO_LARGE: Final = 0x95
@@ -107,6 +109,7 @@ class _MqttConnection:
         self._largest = math.inf
         self._limits: set[asyncio.Timeout] = set()
         self._ticker: asyncio.TimerHandle | None = None
+        self._heard_at = self._loop.time()
 
     # --- from the first word to the last ---
 
@@ -223,13 +226,18 @@ class _MqttConnection:
             self._window.give_back()
             batch.settle(PublishRefused(topic, PACKET_TOO_LARGE, "Packet too large"))
             return
-        properties = _properties(PacketTypes.PUBLISH, ContentType=kind, MessageExpiryInterval=publication.expiry)
-        sent = self._paho.publish(topic, payload, AT_LEAST_ONCE, publication.retain, properties)
+        sent = self._give(publication)
         if sent.rc != paho.MQTT_ERR_SUCCESS:
             self._window.give_back()
             self._lose(f"cannot send: {paho.error_string(sent.rc)}")
             self._end.check()
-        self._window.sent(sent.mid, topic, batch, self._loop.time())
+        self._window.sent(sent.mid, publication, batch, self._loop.time())
+
+    def _give(self, publication: Publication) -> paho.MQTTMessageInfo:
+        properties = _properties(
+            PacketTypes.PUBLISH, ContentType=publication.content_type, MessageExpiryInterval=publication.expiry
+        )
+        return self._paho.publish(publication.topic, publication.payload, AT_LEAST_ONCE, publication.retain, properties)
 
     async def subscribe(self, *filters: str) -> None:
         self._end.check()
@@ -310,6 +318,7 @@ class _MqttConnection:
     # --- what the loop says ---
 
     def _read(self) -> None:
+        self._heard_at = self._loop.time()
         while self._wire.unread and not self._leaving and not self._end.came:
             self._step(self._paho.loop_read)
 
@@ -324,10 +333,23 @@ class _MqttConnection:
     def _tick(self) -> None:
         """Once a second: paho's keepalive, and a limit to a broker that lives and does not acknowledge."""
         self._step(self._paho.loop_misc)
+        self._step(self._send_again)
         if self._window.silence(self._loop.time()) > self._settings.answer_timeout:
             self._lose(f"no acknowledgement within {self._settings.answer_timeout:g} s")
         if not self._end.came:
             self._ticker = self._loop.call_later(TICK_SECONDS, self._tick)
+
+    def _send_again(self) -> None:
+        """Send once more what has waited for long at a broker from which something else has come since.
+
+        mosquitto drops acknowledgements, too, while it has more to send to us than its limits allow. Nobody waits for
+        an answer and says something newer on the same topic meanwhile.
+        """
+        now = self._loop.time()
+        for number in self._window.overdue(min(now - AGAIN_SECONDS, self._heard_at)):
+            sent = self._give(self._window.publication(number))
+            if sent.rc == paho.MQTT_ERR_SUCCESS:
+                self._window.sent_again(number, sent.mid, now)
 
     def _step(self, step: Callable[[], object]) -> None:
         """Let paho work. What it trips over ends this connection, and nothing else."""
@@ -360,6 +382,5 @@ def _properties(packet: int, **values: str | int | None) -> Properties:
 
 
 def _first(refused: list[Refusal]) -> Refusal:
-    for other in refused[1:]:
-        refused[0].add_note(str(other))
+    refused[0].others = tuple(other.topic for other in refused[1:])
     return refused[0]

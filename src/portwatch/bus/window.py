@@ -6,7 +6,7 @@ The window bounds what is sent and not yet acknowledged, over all callers, first
 import asyncio
 from dataclasses import dataclass
 
-from portwatch.bus.connection import End
+from portwatch.bus.connection import End, Publication
 from portwatch.errors import PublishRefused
 
 
@@ -37,9 +37,12 @@ class Batch:
 
 @dataclass(slots=True, eq=False)
 class _Sent:
-    topic: str
+    publication: Publication
     batch: Batch
     at: float
+    """When it was sent first."""
+    again_at: float
+    """When it was sent last."""
 
 
 class Window:
@@ -61,8 +64,20 @@ class Window:
     def give_back(self) -> None:
         self._places.release()
 
-    def sent(self, number: int, topic: str, batch: Batch, now: float) -> None:
-        self._sent[number] = _Sent(topic, batch, now)
+    def sent(self, number: int, publication: Publication, batch: Batch, now: float) -> None:
+        self._sent[number] = _Sent(publication, batch, now, now)
+
+    def overdue(self, before: float) -> list[int]:
+        """Return the numbers of what was last sent *before* then and has no answer."""
+        return [number for number, sent in self._sent.items() if sent.again_at < before]
+
+    def publication(self, number: int) -> Publication:
+        return self._sent[number].publication
+
+    def sent_again(self, number: int, new: int, now: float) -> None:
+        """It was sent once more, under a *new* number; whoever waits for it has waited since the first time."""
+        sent = self._sent[new] = self._sent.pop(number)
+        sent.again_at = now
 
     def settle(self, number: int, now: float, code: int | None = None, words: str = "") -> None:
         """The broker has answered for this number; with a code, it refuses."""
@@ -71,14 +86,14 @@ class Window:
             return
         self._settled_at = now
         self._places.release()
-        sent.batch.settle(PublishRefused(sent.topic, code, words) if code is not None else None)
+        sent.batch.settle(PublishRefused(sent.publication.topic, code, words) if code is not None else None)
 
     def silence(self, now: float) -> float:
         """The seconds for which the broker has owed an answer and given none."""
         if not self._sent:
             return 0.0
-        oldest = next(iter(self._sent.values()))
-        return now - max(oldest.at, self._settled_at)
+        oldest = min(sent.at for sent in self._sent.values())
+        return now - max(oldest, self._settled_at)
 
     def close(self) -> None:
         """The end has come: wake everybody."""

@@ -14,7 +14,7 @@ from portwatch.events import (
     key_of,
     manifest_of,
 )
-from portwatch.model import Claim, HostName, NetworkId, Port, PortId, Status, TunnelEndpoint
+from portwatch.model import SEQ_MAX, Claim, HostName, NetworkId, Port, PortId, Status, TunnelEndpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Announcer:
             status=status,
             session=self.identity.session,
             seq=seq,
-            revision=(before.revision if before else self._revision) + 1,
+            revision=_after(before.revision if before else self._revision),
             reason=reason,
         )
         events = changes(before, claim)
@@ -79,7 +79,7 @@ class Announcer:
         before = self.claims.pop(port_id, None)
         if before is None:
             return ()
-        last = replace(before, revision=before.revision + 1)
+        last = replace(before, revision=_after(before.revision))
         self._revision = max(self._revision, last.revision)
         self._share_out(before, None)
         self._echoes.pop(port_id, None)
@@ -95,15 +95,25 @@ class Announcer:
         self.ended.clear()
         self._echoes.clear()
 
-    def heard(self, claim: Claim) -> bool:
-        """A claim of ours has come back to us. Has something older been put over the one that we hold up now?
+    def heard(self, claim: Claim) -> None:
+        """A claim of ours has come back to us."""
+        mine = self.claims.get(claim.port.port_id)
+        if mine is not None and _as_heard(mine) == claim:
+            self._echoes[claim.port.port_id] = claim.revision
 
-        A topic keeps its order: what comes after our present claim, and was said before it, was not put there by us.
+    def contradicted(self, event: PortEvent) -> bool:
+        """Has somebody else spoken on the topic of a claim that we hold up: a replay of the past, or a forgery?
+
+        A topic keeps its order: what comes after our present claim, and is not that, we have not said. Nor do others
+        count in our session.
         """
-        port_id = claim.port.port_id
-        before = self._echoes.get(port_id)
-        self._echoes[port_id] = claim.revision
-        return before == self.claims[port_id].revision and claim.revision < before
+        claim, mine = event.claim, self.claims.get(event.claim.port.port_id)
+        if mine is None or key_of(mine) != event.key:
+            return False
+        if claim.session == mine.session and claim.revision > mine.revision:
+            return True
+        echoed = self._echoes.get(mine.port.port_id) == mine.revision
+        return echoed and (isinstance(event, PortRemoved) or _as_heard(mine) != claim)
 
     def cleared(self, key: ClaimKey) -> bool:
         """A claim of ours was cleared on the bus. Did somebody else do that, to the claim that we hold up now?
@@ -116,16 +126,16 @@ class Announcer:
             return False
         return self._echoes.pop(key[2], None) == claim.revision
 
-    def repeat(self, port_id: PortId, now: datetime) -> tuple[PortEvent, ...]:
-        """Say a claim again that somebody else has cleared, or written over."""
+    def repeat(self, port_id: PortId, now: datetime, after: int = 0) -> tuple[PortEvent, ...]:
+        """Say a claim again that somebody else has cleared or overwritten; *after* the revision that he gave it."""
         claim = self.claims[port_id]
-        claim = self.claims[port_id] = replace(claim, revision=claim.revision + 1)
+        claim = self.claims[port_id] = replace(claim, revision=_after(max(claim.revision, after)))
         return self._stamped((PortUpdated(claim),), now)
 
     def disown(self, claim: Claim, now: datetime) -> tuple[PortEvent, ...]:
         """End a claim that an earlier process of this host left on the bus."""
         self.ended.add(key_of(claim))
-        ended = replace(claim, session=self.identity.session, revision=self._revision + 1)
+        ended = replace(claim, session=self.identity.session, revision=_after(self._revision))
         return self._stamped((PortRemoved(ended),), now)
 
     def share(self, network_id: NetworkId) -> tuple[Claim, ...]:
@@ -157,3 +167,14 @@ class Announcer:
             self._number += 1
             stamped.append(type(event)(event.claim, self._number, now))
         return tuple(stamped)
+
+
+def _after(revision: int) -> int:
+    """Return the next revision. Who is driven to the end by a forgery stays there: equal revisions are not refused."""
+    return min(SEQ_MAX, revision + 1)
+
+
+def _as_heard(claim: Claim) -> Claim:
+    """Return a claim of ours as it comes back: what makes its status travels as that."""
+    port = replace(claim.port, fault=None, from_directory=False, admin_up=claim.status is not Status.DOWN)
+    return replace(claim, port=port)

@@ -43,6 +43,9 @@ from portwatch.model import (
 from portwatch.openflow.flow import Item, ItemKey
 from portwatch.openflow.ledger import Drift, Ledger
 
+INSIST_EVERY = 1.0
+"""Seconds between two repetitions of a claim that others clear or overwrite: no two ever shout each other down."""
+
 
 class StaleEvent(ValueError):
     """An event of the session we hold, with a lower revision: the broker or a bridge replays the past."""
@@ -91,6 +94,10 @@ class Reactor:
         self._installed: set[PortId] = set()
         self._done = dict.fromkeys(Bridge, -1)
         self._left_behind: dict[ClaimKey, Claim] = {}
+        self._insisted: dict[PortId, float] = {}
+        """When a claim was last said again because of others."""
+        self._to_insist: dict[PortId, int] = {}
+        """The claims that are to be said again for that, after which revision."""
         self._loaded = False
         self._said_more = False
         self._clock = 0.0
@@ -163,7 +170,7 @@ class Reactor:
             if isinstance(event, PortEvent):
                 self._own_echo(event, now, clock)
             elif self.announcer.cleared(event.key):
-                self._publish(self.announcer.repeat(event.key[2], now))
+                self.insist(event.key[2], now, clock)
             else:
                 self.snapshots.ended(event.key, clock)
             return False
@@ -228,6 +235,9 @@ class Reactor:
             self._reconsider()
         self._said_more = False
         self._clock = clock
+        waiting, self._to_insist = self._to_insist, {}
+        for port_id, after in waiting.items():
+            self.insist(port_id, now, clock, after)
         self._wants(self.fabric.thaw(clock))
         if self._grace is not None:
             for host, since in self._offline_since.items():
@@ -242,6 +252,14 @@ class Reactor:
             claim.port.network_id for claim in self.announcer.claims.values() if claim.port.network_id is not None
         )
         return self.announcer.again(now)
+
+    def insist(self, port_id: PortId, now: datetime, clock: float, after: int = 0) -> None:
+        """Say a claim again that somebody else has cleared or overwritten, with a revision *after* that of his."""
+        if clock - self._insisted.get(port_id, -INSIST_EVERY) < INSIST_EVERY:
+            self._to_insist[port_id] = max(after, self._to_insist.get(port_id, 0))
+            return
+        self._insisted[port_id] = clock
+        self._publish(self.announcer.repeat(port_id, now, after))
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -327,6 +345,8 @@ class Reactor:
         self._awaiting.pop(port_id, None)
         self._changed.discard(port_id)
         self._installed.discard(port_id)
+        self._insisted.pop(port_id, None)
+        self._to_insist.pop(port_id, None)
         self.records.pop(port_id, None)
         self._publish(self.announcer.end(port_id, now))
         return touched
@@ -421,12 +441,14 @@ class Reactor:
     def _own_echo(self, event: PortEvent, now: datetime, clock: float) -> None:
         """What the bus holds under our own name: our own words, or what an earlier process of ours left behind."""
         claim = event.claim
-        if isinstance(event, PortRemoved):
+        if self.announcer.contradicted(event):
+            after = claim.revision if claim.session == self.identity.session else 0
+            self.insist(claim.port.port_id, now, clock, after)
+        elif isinstance(event, PortRemoved):
             self.snapshots.ended(event.key, clock)
         elif claim.session == self.identity.session and self._holds(event.key):
+            self.announcer.heard(claim)
             self.snapshots.arrived(claim, clock)
-            if self.announcer.heard(claim):
-                self._publish(self.announcer.repeat(event.key[2], now))
         elif self._loaded:
             self._left_over(claim, now)
         else:

@@ -24,6 +24,11 @@ SILENCE: Final = 30.0
 """Seconds after which a host that is online and states nothing has nothing (docs/contract.md, section 4)."""
 ASK_AGAIN: Final = (10.0, 300.0)
 """Seconds between requests for what is retained in a network that stays incomplete: at first, and at most."""
+PORTION: Final = 400
+"""Messages asked for at once: a broker that drops what it cannot send at once (mosquitto by default all but 1,000 and
+what the socket takes) would drop the same ones again."""
+GUESS: Final = 50
+"""Messages of a host whose manifest has not come."""
 
 
 @dataclass(slots=True)
@@ -47,6 +52,9 @@ class Snapshot:
     since: float | None = None
     pause: float = 10.0
     """Seconds to wait before what is retained is asked for again."""
+    asked: tuple[HostName, ...] = ()
+    """Of whom it was asked for again."""
+    asked_at: float = 0.0
     settled: bool = False
     """Was it complete once since we listen?"""
 
@@ -73,12 +81,18 @@ class Snapshots:
         """The network is of no interest any more."""
         self._networks.pop(network_id, None)
 
-    def subscribed(self, network_id: NetworkId, now: float) -> None:
-        """A (new) subscription begins: everything retained comes (again); what was fresh is not any more."""
+    def subscribed(self, network_id: NetworkId, now: float, host: HostName | None = None) -> None:
+        """A (new) subscription begins: everything retained comes (again); what was fresh is not any more.
+
+        With *host*, it is one to its share alone.
+        """
         if (snapshot := self._networks.get(network_id)) is None:
             return
-        snapshot.since = now
-        for share in snapshot.shares.values():
+        if host is None:
+            snapshot.since = now
+        for name, share in snapshot.shares.items():
+            if host not in (None, name):
+                continue
             if share.manifest is not None:
                 share.unstated_since = now
             share.manifest, share.complete = None, False
@@ -120,13 +134,13 @@ class Snapshots:
         share.manifest = manifest
         return self._judge(manifest.network_id, manifest.host, share, now)
 
-    def unstated(self, network_id: NetworkId, host: HostName) -> None:
-        """A manifest was cleared: that proves nothing, but nothing is proved any more."""
+    def unstated(self, network_id: NetworkId, host: HostName, now: float) -> None:
+        """A manifest was cleared: that proves nothing, but nothing is proved any more. Who lives states it again."""
         snapshot = self._networks.get(network_id)
         share = snapshot.shares.get(host) if snapshot else None
         if snapshot is None or share is None:
             return
-        share.manifest, share.complete = None, False
+        share.manifest, share.complete, share.unstated_since = None, False, now
         if not share.held:
             del snapshot.shares[host]
 
@@ -179,20 +193,44 @@ class Snapshots:
                     del snapshot.shares[host]
         return gone
 
-    def to_ask_again(self, now: float) -> set[NetworkId]:
-        """Return the networks whose mismatch lasts: what they retain is to be asked for again, ever more rarely."""
-        asked = set()
+    def to_ask_again(self, now: float) -> dict[NetworkId, tuple[HostName, ...]]:
+        """Return the networks whose mismatch lasts, and whose share of them is to be asked for again.
+
+        A portion at a time: the next as soon as the one before has come, else ever more rarely, of others first.
+        """
+        late = self.incomplete(now)
+        asking = {}
         for network_id, snapshot in self._networks.items():
-            late = any(
-                share.mismatch_since is not None and now - share.mismatch_since > PATIENCE
-                for share in snapshot.shares.values()
-            )
-            if not late:
+            if network_id not in late:
+                snapshot.pause, snapshot.asked = ASK_AGAIN[0], ()
+                continue
+            has_come = snapshot.asked and not set(snapshot.asked).intersection(late[network_id])
+            if has_come:
                 snapshot.pause = ASK_AGAIN[0]
-            elif snapshot.since is not None and now - snapshot.since >= snapshot.pause:
+            elif snapshot.since is None or now - max(snapshot.since, snapshot.asked_at) < snapshot.pause:
+                continue
+            else:
                 snapshot.pause = min(snapshot.pause * 2, ASK_AGAIN[1])
-                asked.add(network_id)
-        return asked
+            asking[network_id] = snapshot.asked = self._portion(snapshot, late[network_id])
+            snapshot.asked_at = now
+        return asking
+
+    def _portion(self, snapshot: Snapshot, late: Iterable[HostName]) -> tuple[HostName, ...]:
+        """Return some of the hosts, those first that were not asked for the last time: at least one."""
+        portion: list[HostName] = []
+        messages = 0
+        for host in sorted(late, key=lambda host: host in snapshot.asked):
+            manifest = snapshot.shares[host].manifest
+            messages += 1 + (manifest.count if manifest else GUESS)
+            if portion and messages > PORTION:
+                break
+            portion.append(host)
+        return tuple(portion)
+
+    @property
+    def asked(self) -> dict[NetworkId, tuple[HostName, ...]]:
+        """Whose share of which network was last asked for again, as long as some of that network is missing."""
+        return {network_id: snapshot.asked for network_id, snapshot in self._networks.items() if snapshot.asked}
 
     def _share(self, network_id: NetworkId | None, host: HostName, now: float) -> Share | None:
         if network_id is None or (snapshot := self._networks.get(network_id)) is None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Self, TypeVar
 from uuid import UUID
 
+from portwatch.errors import printable
 from portwatch.model import (
     SEQ_MAX,
     SHARED_OWNERS,
@@ -130,7 +131,7 @@ def plug(interface: InterfaceRow, port: PortRow, *, directory: bool = False) -> 
         port_id = PortId(ids["iface-id"])
         network_id = NetworkId(ids["network-id"]) if ids.get("network-id") else None
     except ValueError as error:
-        return Unfit(interface.name, f"bad-id: {_printable(str(error))[:300]}")
+        return Unfit(interface.name, f"bad-id: {printable(str(error))[:300]}")
     try:
         ofport = OfPort(interface.ofport or 0)
     except ValueError:
@@ -197,7 +198,7 @@ def _port(port_id: PortId, network_id: NetworkId | None, ids: Mapping[str, str])
         try:
             return parse(text)
         except ValueError as error:
-            faults.append(f"bad-{key}: {key} is {text[:80]!r}: {_printable(str(error)[:200])}"[:REASON_MAX])
+            faults.append(f"bad-{key}: {key} is {text[:80]!r}: {printable(str(error)[:200])}"[:REASON_MAX])
             return absent
 
     owner = read("device-owner", _owner, "")
@@ -216,10 +217,6 @@ def _port(port_id: PortId, network_id: NetworkId | None, ids: Mapping[str, str])
         admin_up=read("admin-state", _admin_up, True),
         fault=faults[0] if faults else None,
     )
-
-
-def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _listed(text: str, parse: Callable[[str], T]) -> tuple[T, ...]:
