@@ -154,7 +154,7 @@ def old_database(stage: Stage) -> Story:
     broker.database.unlink(missing_ok=True)
 
 
-@fault("a part of what it retained is lost, and he who said it is stopped", within=BACK)
+@fault("a part of what it retained is lost, and he who said it is stopped", within=BACK, often=False)
 def lost_in_part(stage: Stage) -> Story:
     broker, third = _broker(stage), stage.site.agents[stage.third.name]
     said = {topic: text.encode() for topic, text in broker.retained("portwatch/v1/#").items() if "/hv3" in topic}
