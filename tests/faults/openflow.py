@@ -17,6 +17,7 @@ class FirstAnswer:
     """Asks in a thread of its own from now on, until all *sockets* have answered since they were there anew."""
 
     def __init__(self, *sockets: Path) -> None:
+        self.since = time.time()
         self._sockets = sockets
         self._time: float | None = None
         self._thread = threading.Thread(target=self._ask, name="first OpenFlow answer")
