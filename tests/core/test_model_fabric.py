@@ -16,7 +16,21 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from portwatch.events import ClaimKey, key_of
 from portwatch.fabric import l2pop
 from portwatch.fabric.claims import Rule, winner
-from portwatch.model import Claim, HostName, Kind, Mac, NetworkId, Port, PortId, Segment, State, Status, Vni, fixed_ip
+from portwatch.model import (
+    DISTRIBUTED_ROUTER,
+    Claim,
+    HostName,
+    Kind,
+    Mac,
+    NetworkId,
+    Port,
+    PortId,
+    Segment,
+    State,
+    Status,
+    Vni,
+    fixed_ip,
+)
 from tests.core.fleet import TOPICS, Fleet, Host, a_port, a_vni
 
 EXAMPLES = int(os.environ.get("PORTWATCH_MODEL_EXAMPLES", "60"))
@@ -34,6 +48,7 @@ changes = st.sampled_from(
         *({"segmentation_id": vni} for vni in (None, Vni(7), a_vni("blue"))),
         *({"state": state} for state in State),
         *({"kind": kind} for kind in Kind),
+        *({"device_owner": owner} for owner in ("", DISTRIBUTED_ROUTER)),
         *({"admin_up": up} for up in (True, False)),
         *({"fault": fault} for fault in (None, "bad-port-kind: both")),
     ]
@@ -81,6 +96,14 @@ class Hypervisors(RuleBasedStateMachine):
         self.fleet[to].plug(port)
         if not unplugged_first:
             self.fleet[source].unplug(name)
+
+    @rule(host=hosts, owner=st.sampled_from(["", "", DISTRIBUTED_ROUTER]))
+    def bring_or_take_a_router(self, host: str, owner: str) -> None:
+        """A port that may be on many hosts."""
+        if PortId("p9") in self.fleet[host].plugged:
+            self.fleet[host].unplug("p9")
+        else:
+            self.fleet[host].plug(a_port("p9", "blue", kind=Kind.SHARED, device_owner=owner))
 
     @rule(host=hosts, before=names, after=names, network=networks)
     def replace(self, host: str, before: str, after: str, network: str) -> None:
@@ -197,9 +220,15 @@ class Hypervisors(RuleBasedStateMachine):
     def p7_a_port_here_is_delivered_to(self) -> None:
         for host, port in self._wired() if hasattr(self, "fleet") else ():
             if port.state is State.ACTIVE and port.segment and port.mac:
-                entry = l2pop.fdb_entry(host.reactor.fabric, port.segment, port.mac)
-                assert entry is not None
-                assert entry.ofport is not None
+                fabric = host.reactor.fabric
+                entry = l2pop.fdb_entry(fabric, port.segment, port.mac)
+                floating = l2pop.floating_entry(fabric, port.segment, port.mac)
+                if floating is None:
+                    assert entry is not None
+                    assert entry.ofport is not None
+                else:  # it gets what is flooded, and is learned when it speaks
+                    assert port.port_id in {each.claim.port.port_id for each in floating.instances}
+                    assert port.kind is Kind.SHARED or fabric.verdict(port.segment, port.mac).rule is Rule.FROZEN
 
     @rule()
     def no_network_hears_another(self) -> None:
@@ -233,6 +262,7 @@ class Hypervisors(RuleBasedStateMachine):
         self._every_port_says_how_it_is()
         self._all_agree_on_the_winners()
         self._frames_reach_whom_they_should()
+        self._p6_who_shares_a_mac_is_reached_where_it_spoke_last()
 
     def _up(self, name: str) -> None:
         host = self.fleet[name]
@@ -315,6 +345,25 @@ class Hypervisors(RuleBasedStateMachine):
                     heard = self.fleet.hears(sender, mac)
                     # P6: what is frozen is flooded, and so it arrives, too.
                     assert name in heard if self._frozen(sender, port, mac) else heard == {name}
+
+    def _p6_who_shares_a_mac_is_reached_where_it_spoke_last(self) -> None:
+        stations: dict[tuple[Segment, Mac], dict[str, Port]] = {}
+        for host, port in self._wired():
+            if port.segment and port.mac:
+                stations.setdefault((port.segment, port.mac), {})[f"{host.name}/{port.port_id}"] = port
+        for (segment, mac), instances in stations.items():
+            others = [
+                name for (there, its), ports in stations.items() if there == segment and its != mac for name in ports
+            ]
+            if all(port.kind is Kind.SHARED and not port.distributed for port in instances.values()):
+                for speaks in instances:
+                    self.fleet.announces(speaks)
+                    assert all(self.fleet.hears(name, mac) == {speaks} for name in others)
+            elif all(port.distributed for port in instances.values()):
+                for name in others:
+                    here = {each for each in instances if each.partition("/")[0] == name.partition("/")[0]}
+                    if here:
+                        assert self.fleet.hears(name, mac) <= here
 
 
 def _who(claim: Claim | None) -> tuple[str, str] | None:
