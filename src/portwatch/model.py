@@ -169,9 +169,10 @@ class Kind(StrEnum):
     SHARED = "shared"
 
 
+DISTRIBUTED_ROUTER: Final = "network:router_interface_distributed"
 SHARED_OWNERS: Final = frozenset(
     {
-        "network:router_interface_distributed",
+        DISTRIBUTED_ROUTER,
         "network:ha_router_replicated_interface",
         "network:router_ha_interface",
     }
@@ -270,6 +271,11 @@ class Port:
     def routes(self) -> bool:
         """It is a router's: to its neighbours a router, not a host (RFC 4861, 4.4)."""
         return self.device_owner.startswith(ROUTER_OWNERS)
+
+    @property
+    def distributed(self) -> bool:
+        """Each host has an instance of its own, and all of them serve: none stands by."""
+        return self.kind is Kind.SHARED and self.device_owner == DISTRIBUTED_ROUTER
 
     @property
     def missing(self) -> tuple[str, ...]:

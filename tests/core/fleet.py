@@ -489,6 +489,9 @@ class Fleet:
         """Deliver everything until all is quiet, and let *seconds* pass."""
         self.hush()
         self.now += timedelta(seconds=seconds)
+        for host in self.hosts.values():
+            for switch in host.bridges.values():
+                switch.age(seconds)
         self.tick()
         self.hush()
 
@@ -662,6 +665,10 @@ class Fleet:
         assert len(set(names)) == len(names), f"heard twice: {names}"
         assert all((each.src, each.dst, each.vlan) == (frame.src, frame.dst, None) for _, each in heard)
         return set(names)
+
+    def announces(self, sender: str) -> set[str]:
+        """Let a station tell that it is here, by gratuitous ARP; return the ports that hear it."""
+        return self.hears(sender, kind="arp", arp_op=1)
 
     # --- within --------------------------------------------------------------------------------------------------
 

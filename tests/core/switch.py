@@ -1,7 +1,8 @@
 """A switch without I/O, strict as ovs-vswitchd: takes bundles as text, prints dumps, and moves frames by its flows.
 
 It is stricter in one thing: what stays is not touched, so no bundle makes again what is there, or what it deletes. It
-knows the matches and actions that portwatch uses and no others: an unknown word is a fault. Learned flows age not.
+knows the matches and actions that portwatch uses and no others: an unknown word is a fault. Learned flows end when
+`age` says so.
 """
 
 import re
@@ -71,6 +72,8 @@ class Switch:
         self.groups: dict[GroupKey, Group] = {}
         self.log: list[str] = []
         """Every line that was ever committed."""
+        self._left: dict[FlowKey, float] = {}
+        """For how many seconds learned flows stay."""
 
     # --- programming ---------------------------------------------------------------------------------------------
 
@@ -128,6 +131,12 @@ class Switch:
         self.flows.clear()
         self.groups.clear()
 
+    def age(self, seconds: float) -> None:
+        """Let time pass: what was learned ends."""
+        self._left = {key: left - seconds for key, left in self._left.items() if key in self.flows}
+        for key in [key for key, left in self._left.items() if left <= 0]:
+            del self.flows[key], self._left[key]
+
     # --- moving frames -------------------------------------------------------------------------------------------
 
     def receive(self, in_port: int, frame: Frame) -> list[Output]:
@@ -176,15 +185,15 @@ class Switch:
         assert frame.vlan is not None, "learning from an untagged frame"
         match = (Field(f"vlan_tci={frame.vlan:#06x}/0x0fff"), Field(f"dl_dst={frame.src}"))
         key = FlowKey(int(words["table"]), int(words["priority"]), match)
-        family = "tun_dst" if ip_address(frame.tun_src).version == 4 else "tun_ipv6_dst"
-        actions = (
-            f"hard_timeout={words['hard_timeout']}",
-            "load:0->NXM_OF_VLAN_TCI[]",
-            f"set_field:{frame.tun_id:#x}->tun_id",
-            f"set_field:{frame.tun_src}->{family}",
-            f"output:{in_port}",
-        )
-        self.flows[key] = Flow(int(words["cookie"], 16), key, tuple(map(Action, actions)))
+        way_back = [f"hard_timeout={words['hard_timeout']}"]
+        if "load:0->NXM_OF_VLAN_TCI[]" in words:
+            way_back.append("load:0->NXM_OF_VLAN_TCI[]")
+        if "load:NXM_NX_TUN_ID[]->NXM_NX_TUN_ID[]" in words:
+            family = "tun_dst" if ip_address(frame.tun_src).version == 4 else "tun_ipv6_dst"
+            way_back += (f"set_field:{frame.tun_id:#x}->tun_id", f"set_field:{frame.tun_src}->{family}")
+        actions = map(Action, (*way_back, f"output:{in_port}"))
+        self.flows[key] = Flow(int(words["cookie"], 16), key, tuple(actions))
+        self._left[key] = float(words["hard_timeout"])
 
     # --- within --------------------------------------------------------------------------------------------------
 
@@ -260,7 +269,7 @@ def _bits(field: Field) -> tuple[str, int, int]:
         return "vlan_tci", PRESENT | int(value), 0x1FFF
     if name == "vlan_tci":
         return name, int(value, 16), int(mask, 16) if mask else 0xFFFF
-    if name == "dl_dst":
+    if name in ("dl_src", "dl_dst"):
         return name, _mac(value), _mac(mask or BROADCAST)
     return name, hash(text), -1
 
@@ -289,11 +298,12 @@ def _test(field: Field) -> Test:
         case "vlan_tci" | "dl_vlan":
             _, value, mask = _bits(field)
             return lambda _, frame: frame.tci & mask == value & mask
+        case "dl_src":
+            _, value, mask = _bits(field)
+            return lambda _, frame: _mac(frame.src) & mask == value & mask
         case "dl_dst":
             _, value, mask = _bits(field)
             return lambda _, frame: _mac(frame.dst) & mask == value & mask
-        case "dl_src":
-            return lambda _, frame: frame.src == text
         case "ip" | "ipv6":
             return lambda _, frame: frame.kind in _IP[name]
         case "arp" | "rarp" | "icmp6" | "udp":

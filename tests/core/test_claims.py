@@ -138,10 +138,36 @@ def test_an_active_port_here_that_would_win_anyway_is_not_contested() -> None:
     assert winner([mine, older], HERE) == Verdict(mine, Rule.LOCAL, contested=False)
 
 
-def test_a_shared_port_here_is_delivered_to_and_not_contested() -> None:
-    mine, others = shared(9), replace(shared(2), seq=5)
+@pytest.mark.parametrize("how", list(State))
+def test_a_shared_port_here_is_one_of_those_that_are_flooded_to(how: State) -> None:
+    mine, others = a_claim(a_port(kind=Kind.SHARED, state=how), 9), replace(shared(2), seq=5)
+
+    assert winner([mine], HERE) == Verdict(None, Rule.SHARED, here=(mine,))
+    assert winner([mine, others], HERE) == Verdict(None, Rule.SHARED, here=(mine,))
+
+
+@pytest.mark.parametrize("how", list(State))
+def test_a_distributed_router_here_is_delivered_to_in_whatever_state_and_not_contested(how: State) -> None:
+    router = a_port(kind=Kind.SHARED, device_owner="network:router_interface_distributed")
+    mine, others = a_claim(replace(router, state=how), 9), a_claim(router, 2, seq=5)
 
     assert winner([mine, others], HERE) == Verdict(mine, Rule.LOCAL, contested=False)
+    assert winner([mine, others], ELSEWHERE) == Verdict(None, Rule.SHARED)
+
+
+def test_a_single_port_here_is_delivered_to_though_another_host_calls_its_mac_shared() -> None:
+    mine = a_claim(host=9)
+
+    assert winner([mine, shared(2)], HERE) == Verdict(mine, Rule.LOCAL, contested=False)
+
+
+def test_a_frozen_mac_is_flooded_here_too_and_contested_where_it_would_lose() -> None:
+    mine, newer = a_claim(host=9, seq=1), a_claim(host=2, seq=2)
+
+    assert winner([mine, newer], HERE, frozen=True) == Verdict(None, Rule.FROZEN, contested=True, here=(mine,))
+    assert winner([mine, newer], newer.host, frozen=True) == Verdict(None, Rule.FROZEN, here=(newer,))
+    assert winner([mine, newer], ELSEWHERE, frozen=True) == Verdict(None, Rule.FROZEN)
+    assert winner([mine], HERE, frozen=True) == Verdict(mine, Rule.LOCAL), "nobody to fight with"
 
 
 @pytest.mark.parametrize("how", [State.PREPARING, State.LEAVING])
@@ -231,7 +257,8 @@ def test_p1_a_host_with_a_port_of_its_own_differs_only_by_delivering_to_it(claim
             mine = everywhere.winner is not None and everywhere.winner == verdict.winner
             assert verdict.contested is (not mine and everywhere.rule is not Rule.SHARED)
         else:
-            assert verdict == everywhere
+            assert replace(verdict, here=()) == everywhere
+            assert all(claim.host == here for claim in verdict.here)
 
 
 @given(rivals((Kind.SINGLE,)))

@@ -24,7 +24,7 @@ from portwatch.fabric.fabric import (
     Unicast,
     Wire,
 )
-from portwatch.fabric.l2pop import FdbEntry, FloodGroup, NeighborEntry
+from portwatch.fabric.l2pop import FdbEntry, FloatingEntry, FloodGroup, NeighborEntry
 from portwatch.fabric.pipeline import Planned, Policy, plan
 from portwatch.model import (
     GENEVE,
@@ -216,10 +216,19 @@ def test_a_shared_mac_is_flooded_and_learned() -> None:
     fabric = a_fabric(P1, remote=[a_claim(router), a_claim(router, host=3)])
 
     assert fdb(fabric, router) is None
-    assert l2pop.is_flooded(fabric, BLUE, mac_of(router))
-    assert not l2pop.is_flooded(fabric, BLUE, mac_of(P1))
+    assert l2pop.floating_entry(fabric, BLUE, mac_of(router)) == FloatingEntry(BLUE, mac_of(router), LocalVlan(1), ())
+    assert l2pop.floating_entry(fabric, BLUE, mac_of(P1)) is None
     assert (members := flood(fabric)) is not None
     assert members.endpoints == (AT_HV2, AT_HV3)
+
+
+def test_a_shared_mac_that_is_here_too_is_learned_from_its_ports() -> None:
+    router = a_port("p2", kind=Kind.SHARED)
+    fabric = a_fabric(P1, router, remote=[a_claim(router)])
+
+    assert fdb(fabric, router) is None
+    assert (entry := l2pop.floating_entry(fabric, BLUE, mac_of(router))) is not None
+    assert [(each.claim.port, each.ofport) for each in entry.instances] == [(router, 11)]
 
 
 # --- claims come and go ------------------------------------------------------------------------------------------

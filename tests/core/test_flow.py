@@ -117,6 +117,14 @@ def test_learning_writes_the_way_back_to_the_tunnel_endpoint(version: int, famil
     )
 
 
+@pytest.mark.parametrize(("tagged", "untag"), [(True, ""), (False, "load:0->NXM_OF_VLAN_TCI[],")])
+def test_learning_writes_the_way_back_to_the_port(untag: str, *, tagged: bool) -> None:
+    assert of.learn_source(41, 100, 0x7077_0000_0000_0002, 300, tagged=tagged) == (
+        "learn(table=41,hard_timeout=300,priority=100,cookie=0x7077000000000002,"
+        f"NXM_OF_VLAN_TCI[0..11],NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[],{untag}output:OXM_OF_IN_PORT[])"
+    )
+
+
 def test_a_flow_is_cookie_table_priority_match_and_actions() -> None:
     made = flow(0x7077_0000_0000_0001, 4, 200, (of.tun_id(Vni(7)),), (of.PUSH_VLAN, of.goto_table(10)))
 

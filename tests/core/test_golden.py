@@ -5,7 +5,7 @@
 
 import os
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -44,13 +44,14 @@ def is_golden(name: str, text: str) -> None:
 
 @cache
 def the_settled_fabric() -> Fleet:
-    """Return three hosts and two networks whose addresses overlap; blue has a distributed router.
+    """Return three hosts and two networks whose addresses overlap; blue has a distributed and an HA router.
 
     All is as by default, on a datapath that can do everything.
     """
     fleet = Fleet(3, checked=True, ports=replace(SWITCH_PORTS, nd_extensions=True))
-    gateway = (fixed_ip("10.0.0.1"),)
-    router = a_port("p9", "blue", segmentation_id=Vni(100), kind=Kind.SHARED, fixed_ips=gateway)
+    shared = partial(a_port, network="blue", segmentation_id=Vni(100), kind=Kind.SHARED)
+    router = shared("p9", fixed_ips=(fixed_ip("10.0.0.1"),), device_owner="network:router_interface_distributed")
+    ha_router = shared("p7", fixed_ips=(fixed_ip("10.0.0.9"),), device_owner="network:ha_router_replicated_interface")
     for host, port in (
         ("hv1", a_port("p1", "blue", segmentation_id=Vni(100))),
         ("hv1", a_port("p5", "red", segmentation_id=Vni(200), mac=a_port("p2").mac, fixed_ips=a_port("p2").fixed_ips)),
@@ -60,6 +61,8 @@ def the_settled_fabric() -> Fleet:
         ("hv3", a_port("p4", "blue", segmentation_id=Vni(100), admin_up=False)),
         ("hv1", router),
         ("hv2", router),
+        ("hv1", ha_router),
+        ("hv2", ha_router),
     ):
         fleet[host].plug(port)
     fleet.settle()
@@ -92,7 +95,7 @@ def test_the_settled_fabric_reaches_whom_it_should() -> None:
     """Guards the files: what they hold is a fabric that works."""
     fleet = the_settled_fabric()
 
-    assert fleet.hears("hv3/p3", ip_src="10.0.0.4") == {"hv1/p1", "hv1/p9", "hv2/p2", "hv2/p9"}
+    assert fleet.hears("hv3/p3", ip_src="10.0.0.4") == {"hv1/p1", "hv1/p7", "hv1/p9", "hv2/p2", "hv2/p7", "hv2/p9"}
     assert fleet.hears("hv1/p5", ip_src="10.0.0.3") == {"hv2/p6"}
 
 

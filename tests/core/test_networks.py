@@ -272,7 +272,7 @@ def test_a_mac_that_is_at_no_one_place_is_flooded_even_when_unknown_ones_are_dro
         {Bridge.INTEGRATION: [], TUN: []}
         if flood_unknown
         else {
-            Bridge.INTEGRATION: [f"{cookie},table=41,priority=200,{match},actions=goto_table:42"],
+            Bridge.INTEGRATION: [f"{cookie},table=41,priority=50,{match},actions=goto_table:42"],
             TUN: [f"{cookie},table=20,priority=50,{match},actions=goto_table:22"],
         }
     )

@@ -38,6 +38,7 @@ fields: st.SearchStrategy[Field] = st.one_of(
     ofports.map(of.in_port),
     vlans.map(of.dl_vlan),
     vlans.map(of.learned_vlan),
+    macs.map(of.dl_src),
     macs.map(of.dl_dst),
     vnis.map(of.tun_id),
     endpoints.map(of.tun_src),
@@ -57,6 +58,7 @@ actions: st.SearchStrategy[Action] = st.one_of(
     st.builds(
         of.learn_tunnel_source, tables, st.integers(0, 65535), cookies, st.integers(0, 65535), st.sampled_from([4, 6])
     ),
+    st.builds(of.learn_source, tables, st.integers(0, 65535), cookies, st.integers(0, 65535), tagged=st.booleans()),
 )
 flows = st.builds(
     flow,
@@ -89,6 +91,7 @@ def a_rich_fabric(family: int, policy: Policy) -> list[tuple[Bridge, Item]]:
     fleet["hv1"].plug(a_port("p30", "flat", network_type=NetworkType("flat"), segmentation_id=None))
     fleet["hv3"].plug(a_port("p31", "blue", kind=Kind.SHARED))
     fleet["hv2"].plug(a_port("p31", "blue", kind=Kind.SHARED))
+    fleet["hv1"].plug(a_port("p34", "blue", kind=Kind.SHARED))
     fleet["hv1"].plug(a_port("p32", "other", network_type=GENEVE))
     fleet["hv1"].plug(a_port("p33", "old", network_type=GRE))
     fleet.settle()

@@ -1,11 +1,13 @@
 """Entries to flows: their text by kind, and by frames what the flows of whole hosts do. docs/contract.md, section 6."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from portwatch.fabric.claims import Rule
 from portwatch.fabric.fabric import Base, Fabric, Flood, LocalFlood, Neighbor, Peer, SwitchPorts, Unicast, Wire
 from portwatch.fabric.pipeline import (
     COOKIE,
@@ -52,6 +54,7 @@ from tests.core.fleet import (
     TUN,
     TUNNEL,
     Fleet,
+    Host,
     a_claim,
     a_port,
     a_vni,
@@ -62,6 +65,8 @@ from tests.core.switch import BROADCAST, Frame, Switch
 from tests.core.test_fabric import a_fabric, mac_of
 
 P1, P2 = a_port("p1"), a_port("p2")
+ROUTER = a_port("p9", kind=Kind.SHARED)
+GUESTS = ("hv1/p1", "hv2/p2", "hv3/p3")
 BLUE = P1.segment or pytest.fail("p1 has a segment")
 MULTICAST_MAC, UNKNOWN_MAC = "01:00:5e:00:00:05", "fa:16:3e:99:99:99"
 ALL_TUNNELS = SwitchPorts(OfPort(1), OfPort(2), ((GENEVE, OfPort(6)), (GRE, OfPort(4)), (VXLAN, OfPort(3))))
@@ -102,6 +107,40 @@ def test_a_port_elsewhere_is_one_entry_on_each_bridge() -> None:
         "integration table=41,priority=200,dl_vlan=1,dl_dst=fa:16:3e:00:00:02,actions=output:1",
         "tunnel table=20,priority=200,dl_vlan=1,dl_dst=fa:16:3e:00:00:02,"
         "actions=pop_vlan,set_field:0x20c->tun_id,set_field:192.0.2.12->tun_dst,output:3",
+    ]
+
+
+@pytest.mark.parametrize(("anti_spoofing", "then"), [(False, 41), (True, 39)])
+def test_a_shared_mac_is_learned_from_its_port_here_and_from_the_tunnel(then: int, *, anti_spoofing: bool) -> None:
+    def learn(priority: int, seconds: int, untag: str) -> str:
+        return (
+            f"learn(table=41,hard_timeout={seconds},priority={priority},cookie=0x7077000000000002,"
+            f"NXM_OF_VLAN_TCI[0..11],NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[],{untag}output:OXM_OF_IN_PORT[])"
+        )
+
+    def learned(who: str, says: str, untag: str, goes_on: str) -> list[str]:
+        lasting, announced = learn(100, 300, untag), learn(110, 2, untag)
+        station = f"{who},dl_src=fa:16:3e:00:00:09"
+        announcements = (
+            f"arp,{station},dl_dst=ff:ff:ff:ff:ff:ff",
+            f"rarp,{station}",
+            f"icmp6,{station},dl_dst=01:00:00:00:00:00/01:00:00:00:00:00,icmp_type=136",
+        )
+        return [
+            f"integration table=0,priority=300,{station},actions={says}{lasting},{goes_on}",
+            *(
+                f"integration table=0,priority=400,{each},actions={says}{announced},{lasting},{goes_on}"
+                for each in announcements
+            ),
+        ]
+
+    fabric = a_fabric(P1, ROUTER, remote=[a_claim(ROUTER)])
+    admit, port = "push_vlan:0x8100,set_field:4097->vlan_vid,", "in_port=11,vlan_tci=0x0000/0x1fff"
+    assert texts(fabric, Unicast(BLUE, mac_of(ROUTER)), policy=Policy(anti_spoofing=anti_spoofing)) == [
+        *learned("in_port=1,dl_vlan=1", "", "", "goto_table:41"),
+        *learned(port, admit, "load:0->NXM_OF_VLAN_TCI[],", f"goto_table:{then}"),
+        "integration table=41,priority=50,dl_vlan=1,dl_dst=fa:16:3e:00:00:09,actions=output:1,pop_vlan,output:11",
+        "integration table=41,priority=300,in_port=1,dl_vlan=1,dl_dst=fa:16:3e:00:00:09,actions=pop_vlan,output:11",
     ]
 
 
@@ -405,6 +444,25 @@ def test_learned_entries_leave_with_their_station_or_their_network() -> None:
     assert farewell(planned("table=42,priority=200,dl_vlan=1")) == ()  # type: ignore[arg-type]  # a flow
 
 
+def test_what_the_integration_bridge_learned_of_a_station_leaves_with_what_it_was_learned_from() -> None:
+    fabric = a_fabric(P1, ROUTER, remote=[a_claim(ROUTER)])
+    flows = [item for _, item in plan(fabric, Policy(), Unicast(BLUE, mac_of(ROUTER))) if isinstance(item, Flow)]
+
+    purges = [purge for flow in flows for purge in farewell(flow)]
+
+    assert [(purge.table, purge.match) for purge in purges] == [
+        (41, ("vlan_tci=0x0001/0x0fff", "dl_dst=fa:16:3e:00:00:09"))
+    ] * 2, "once for the tunnel and once for the port"
+
+
+def test_what_is_learned_from_the_tunnel_depends_on_the_segments_claims_and_from_a_port_here_on_nothing_else() -> None:
+    fabric = a_fabric(P1, ROUTER, remote=[a_claim(ROUTER)])
+
+    depends = [depends_on(item) for _, item in plan(fabric, Policy(), Unicast(BLUE, mac_of(ROUTER)))]
+
+    assert depends == [1] * 4 + [None] * 4 + [1] * 2
+
+
 # --- by frames ---------------------------------------------------------------------------------------------------
 
 
@@ -415,6 +473,17 @@ def a_fleet(*ports: tuple[str, Port], policy: Policy | None = None, hosts: int =
         fleet[host].plug(port)
     fleet.settle()
     return fleet
+
+
+def a_router_on_two_hosts(policy: Policy | None = None) -> Fleet:
+    """Return a guest on each of three hosts, and instances of one router on two of them."""
+    ports = (("hv1", P1), ("hv2", P2), ("hv3", a_port("p3")), ("hv1", ROUTER), ("hv2", ROUTER))
+    return a_fleet(*ports, policy=policy)
+
+
+def learned_here(host: Host) -> list[str]:
+    """Return what the integration bridge has learned."""
+    return [flow.text() for flow in host.bridges[INT].flows.values() if flow.cookie == LEARNED_COOKIE]
 
 
 def blue_everywhere(policy: Policy | None = None) -> Fleet:
@@ -572,6 +641,111 @@ def test_a_shared_mac_is_flooded_until_it_has_spoken_and_then_reached_where_it_s
     fleet.hears("hv3/p9")
 
     assert fleet.hears("hv1/p1", mac_of(router)) == {"hv3/p9"}
+
+
+@pytest.mark.parametrize("policy", [Policy(), Policy(flood_unknown=False)], ids=["flooding", "dropping"])
+def test_a_guest_beside_an_instance_that_stands_by_reaches_the_master(policy: Policy) -> None:
+    fleet = a_router_on_two_hosts(policy)
+    unspoken = [fleet.hears(guest, mac_of(ROUTER)) - {"hv3/p3"} for guest in GUESTS]
+    assert unspoken == [{"hv1/p9", "hv2/p9"}] * 3, "where no instance is, all hear it"
+
+    for master in ("hv1/p9", "hv2/p9") * 10:
+        fleet.announces(master)
+
+        assert [fleet.hears(guest, mac_of(ROUTER)) for guest in GUESTS] == [{master}] * 3
+        assert fleet.hears(master, mac_of(P1)) == {"hv1/p1"}
+
+
+def test_what_a_shared_mac_said_last_counts_even_when_it_announces_nothing() -> None:
+    fleet = a_router_on_two_hosts()
+
+    for master in ("hv1/p9", "hv2/p9", "hv1/p9"):
+        assert fleet.hears(master, mac_of(P1)) == {"hv1/p1"}
+        fleet.hears(master)
+
+        assert [fleet.hears(guest, mac_of(ROUTER)) for guest in GUESTS] == [{master}] * 3
+
+
+def test_an_announcement_outweighs_for_a_moment_what_is_counted_late_of_the_old_place() -> None:
+    fleet = a_router_on_two_hosts()
+    fleet.announces("hv1/p9")
+
+    fleet.announces("hv2/p9")
+    fleet.hears("hv1/p9")
+    assert [fleet.hears(guest, mac_of(ROUTER)) for guest in GUESTS] == [{"hv2/p9"}] * 3
+    fleet.hears("hv2/p9")
+    fleet.settle()
+
+    assert [fleet.hears(guest, mac_of(ROUTER)) for guest in GUESTS] == [{"hv2/p9"}] * 3
+
+
+def test_two_instances_on_one_host_take_turns() -> None:
+    other = a_port("p8", mac=ROUTER.mac, kind=Kind.SHARED)
+    fleet = a_fleet(("hv1", P1), ("hv1", ROUTER), ("hv1", other), ("hv2", P2))
+
+    for master in ("hv1/p9", "hv1/p8", "hv1/p9"):
+        fleet.announces(master)
+        assert [fleet.hears(guest, mac_of(ROUTER)) for guest in ("hv1/p1", "hv2/p2")] == [{master}] * 2
+    fleet["hv1"].unplug("p9")
+    fleet.settle()
+
+    assert learned_here(fleet["hv1"]) == [], "what was learned of a port that has gone is gone"
+    assert fleet.hears("hv1/p1", mac_of(ROUTER)) >= {"hv1/p8"}
+
+
+def test_a_distributed_router_is_the_one_here_whoever_speaks() -> None:
+    router = replace(ROUTER, device_owner="network:router_interface_distributed")
+    fleet = a_fleet(("hv1", P1), ("hv1", router), ("hv2", P2), ("hv2", router))
+
+    for speaks in ("hv1/p9", "hv2/p9"):
+        fleet.announces(speaks)
+        assert fleet.hears("hv1/p1", mac_of(router)) == {"hv1/p9"}
+        assert fleet.hears("hv2/p2", mac_of(router)) == {"hv2/p9"}
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda host: host.unplug("p9"),
+        lambda host: host.change("p9", kind=Kind.SINGLE),
+        lambda host: host.change("p9", device_owner="network:router_interface_distributed"),
+        lambda host: host.change("p9", admin_up=False),
+        lambda host: host.plug(ROUTER, ofport=77),
+    ],
+    ids=["unplugged", "single", "distributed", "down", "at another number"],
+)
+def test_what_was_learned_of_a_port_here_goes_when_it_is_not_to_be_learned_there_any_more(
+    end: Callable[[Host], None],
+) -> None:
+    fleet = a_router_on_two_hosts()
+    fleet.announces("hv1/p9")
+    assert learned_here(fleet["hv1"])
+
+    end(fleet["hv1"])
+    fleet.settle(1)
+
+    assert learned_here(fleet["hv1"]) == []
+
+
+def test_a_frozen_mac_is_reached_where_it_spoke_last_also_beside_a_port_that_claims_it() -> None:
+    fleet = a_fleet(("hv1", P1), ("hv2", P2), ("hv3", a_port("p3")), ("hv1", a_port("p9")))
+    for here, there in (("hv2", "hv1"), ("hv1", "hv2")) * 3:
+        fleet[here].plug(a_port("p9"))
+        fleet.settle()
+        fleet[there].unplug("p9")
+        fleet.settle()
+    fleet["hv2"].plug(a_port("p9"))
+    fleet.settle()
+    assert {host.reactor.fabric.verdict(BLUE, mac_of(ROUTER)).rule for host in fleet.hosts.values()} == {Rule.FROZEN}
+
+    for place in ("hv1/p9", "hv2/p9", "hv1/p9"):
+        fleet.announces(place)
+        assert [fleet.hears(guest, mac_of(ROUTER)) for guest in GUESTS] == [{place}] * 3
+    fleet["hv2"].unplug("p9")
+    fleet.settle()
+
+    assert learned_here(fleet["hv1"]) == []
+    assert [fleet.hears(guest, mac_of(ROUTER)) for guest in GUESTS] == [{"hv1/p9"}] * 3
 
 
 def test_a_programmed_entry_comes_before_a_learned_one() -> None:

@@ -95,7 +95,7 @@ def _explained(entry: dict[str, Any]) -> str:
             f"{port['port_id'] or port['interface']} is here, on {port['interface']}: {port['status']}{reason}"
         )
     if "rule" in entry:
-        where = entry["host"] or "every host of the network"
+        where = entry["host"] or "where it spoke last, and to every host of the network until it speaks"
         vni = f"{entry['network_type']} {entry['segmentation_id'] or '-'}"
         station = f"{entry['mac']} in {entry['network_id']} ({vni})"
         unreached = entry.get("reason")

@@ -32,7 +32,9 @@ class Verdict:
     winner: Claim | None
     rule: Rule
     contested: bool = False
-    """A local active port is delivered to although another host's claim would win: mobility.md, rule 0."""
+    """A local active port stays although another host's claim would win: mobility.md, rule 0."""
+    here: tuple[Claim, ...] = ()
+    """Our own claims among those that are flooded to."""
 
 
 _STATES = {State.ACTIVE: 0, State.LEAVING: 1, State.PREPARING: 2}
@@ -53,19 +55,22 @@ def rank(claim: Claim) -> tuple[int, int, tuple[int, int], HostName, str]:
     )
 
 
-def winner(claims: Collection[Claim], here: HostName, *, frozen: bool = False) -> Verdict:
-    """Return who gets the frames, over all claims of one (network, MAC), as host *here* sees it."""
+def winner(claims: Collection[Claim], here: HostName | None, *, frozen: bool = False) -> Verdict:
+    """Return who gets the frames, over all claims of one (network, MAC), as host *here* sees it; None: any other."""
     present = sorted((claim for claim in claims if claim.forwards), key=rank)
     if not present:
         return Verdict(None, Rule.NONE)
-    local = next((claim for claim in present if claim.host == here and claim.port.state is State.ACTIVE), None)
-    if local is not None:
-        contested = local is not present[0] and not any(claim.port.kind is Kind.SHARED for claim in present)
+    ours = tuple(claim for claim in present if claim.host == here)
+    local = next((claim for claim in ours if claim.port.state is State.ACTIVE or claim.port.distributed), None)
+    shared = any(claim.port.kind is Kind.SHARED for claim in present)
+    fought_over = frozen and len(present) > 1
+    contested = local is not None and local is not present[0] and not shared
+    if local is not None and (local.port.distributed or not (local.port.kind is Kind.SHARED or fought_over)):
         return Verdict(local, Rule.LOCAL, contested)
-    if any(claim.port.kind is Kind.SHARED for claim in present):
-        return Verdict(None, Rule.SHARED)
-    if frozen and len(present) > 1:
-        return Verdict(None, Rule.FROZEN)
+    if shared:
+        return Verdict(None, Rule.SHARED, here=ours)
+    if fought_over:
+        return Verdict(None, Rule.FROZEN, contested, ours)
     return Verdict(present[0], _why(present))
 
 

@@ -339,7 +339,7 @@ class Fabric:
         if view is None or not claims:
             self.moves.forget((segment, mac))
             return set()
-        verdict = winner(claims.values(), self.host)
+        verdict = winner(claims.values(), None)  # that all hosts count the same moves
         changed = self.moves.observe((segment, mac), verdict.winner.host if verdict.winner else None, clock)
         if len(claims) == 1:
             changed |= self.moves.settle_down((segment, mac))

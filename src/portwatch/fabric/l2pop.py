@@ -22,6 +22,16 @@ class FdbEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class FloatingEntry:
+    """(segment, MAC) is at no one place: flooded, and learned where it speaks. *instances*: its ports here."""
+
+    segment: Segment
+    mac: Mac
+    vlan: LocalVlan
+    instances: tuple[Attachment, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class FloodGroup:
     """Who gets a segment's broadcast, unknown unicast and multicast: ports here, endpoints elsewhere."""
 
@@ -56,6 +66,15 @@ def fdb_entry(fabric: Fabric, segment: Segment, mac: Mac) -> FdbEntry | None:
     return None if endpoint is None else FdbEntry(segment, mac, vlan, endpoint=endpoint)
 
 
+def floating_entry(fabric: Fabric, segment: Segment, mac: Mac) -> FloatingEntry | None:
+    """Return whom to learn; None when the MAC is not left to flooding and learning on purpose."""
+    vlan, verdict = fabric.vlans.of.get(segment), fabric.verdict(segment, mac)
+    if vlan is None or verdict.rule not in (Rule.SHARED, Rule.FROZEN):
+        return None
+    instances = (_attached(fabric, segment, claim) for claim in verdict.here)
+    return FloatingEntry(segment, mac, vlan, tuple(sorted(instances, key=lambda instance: instance.ofport)))
+
+
 def flood_group(fabric: Fabric, segment: Segment) -> FloodGroup | None:
     """Return the members of the segment; None while it has no port here."""
     vlan, view = fabric.vlans.of.get(segment), fabric.segments.get(segment)
@@ -81,11 +100,6 @@ def neighbor_entry(fabric: Fabric, segment: Segment, address: IpAddress) -> Neig
     if claim is None or claim.port.mac is None or claim.host == fabric.host or fabric.reached_at(claim) is None:
         return None
     return NeighborEntry(segment, vlan, address, claim.port.mac, claim.port.routes)
-
-
-def is_flooded(fabric: Fabric, segment: Segment, mac: Mac) -> bool:
-    """Is the MAC left to flooding and learning on purpose?"""
-    return fabric.verdict(segment, mac).rule in (Rule.SHARED, Rule.FROZEN)
 
 
 def _attached(fabric: Fabric, segment: Segment, claim: Claim) -> Attachment:

@@ -4,7 +4,7 @@ Two bridges. The integration bridge admits by port and delivers explicitly; the 
 answers for what is there (docs/contract.md, section 6).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache, partial
@@ -19,6 +19,7 @@ from portwatch.fabric.tables import (
     ANNOUNCED_FOR,
     ENTRY,
     EXCEPTION,
+    EXEMPTION,
     INT_CLASSIFY,
     INT_DELIVER,
     INT_FLOOD,
@@ -104,8 +105,8 @@ def _planned(fabric: Fabric, policy: Policy, key: Key) -> Iterator[Planned]:  # 
         case Unicast(segment, mac):
             if entry := l2pop.fdb_entry(fabric, segment, mac):
                 yield from unicast(fabric, entry)
-            elif not policy.flood_unknown and l2pop.is_flooded(fabric, segment, mac):
-                yield from unpinned(fabric, segment, mac)
+            elif floating := l2pop.floating_entry(fabric, segment, mac):
+                yield from floats(fabric, policy, floating)
         case Neighbor(segment, address):
             if policy.answers(fabric, address) and (neighbor := l2pop.neighbor_entry(fabric, segment, address)):
                 yield from ((TUN, flow) for flow in neighbors.responder(neighbor))
@@ -158,18 +159,26 @@ def base(fabric: Fabric, policy: Policy) -> Iterator[Planned]:
 
 
 def learning(patch: OfPort, endpoint: TunnelEndpoint) -> Iterator[Planned]:
-    """What comes by tunnel tells where its source is, and goes on to the integration bridge.
+    """What comes by tunnel tells where its source is, and goes on to the integration bridge."""
+    learn = partial(of.learn_tunnel_source, TUN_UNICAST, ip_version=endpoint.version)
+    for priority, announcement, learned in _lessons(ENTRY, EXCEPTION, learn):
+        yield TUN, programmed(TUN_LEARN, priority, announcement, (*learned, of.output(patch)))
+
+
+def _lessons(
+    usual: int, above: int, learn: Callable[..., Action]
+) -> Iterator[tuple[int, tuple[Field, ...], tuple[Action, ...]]]:
+    """Yield what is learned of every packet, at the *usual* priority, and of those that announce a station, *above* it.
 
     What announces a station is learned twice, at first for a moment and above all else that was learned: the switch
     counts the last packets of the old place up to half a second late, and learns from them again.
     """
-    learn = partial(of.learn_tunnel_source, TUN_UNICAST, cookie=LEARNED_COOKIE, ip_version=endpoint.version)
-    lasting = learn(priority=LEARNED, hard_timeout=LEARNED_FOR)
-    announced = learn(priority=ANNOUNCED, hard_timeout=ANNOUNCED_FOR)
-    yield TUN, programmed(TUN_LEARN, ENTRY, (), (lasting, of.output(patch)))
+    lasting = learn(priority=LEARNED, cookie=LEARNED_COOKIE, hard_timeout=LEARNED_FOR)
+    announced = learn(priority=ANNOUNCED, cookie=LEARNED_COOKIE, hard_timeout=ANNOUNCED_FOR)
+    yield usual, (), (lasting,)
     advertisement = (of.ICMP6, of.NEIGHBOR_ADVERTISEMENT, of.MULTICAST)
     for announcement in ((of.ARP, of.BROADCAST), (of.RARP,), advertisement):
-        yield TUN, programmed(TUN_LEARN, EXCEPTION, announcement, (announced, lasting, of.output(patch)))
+        yield above, announcement, (announced, lasting)
 
 
 def admission(fabric: Fabric, policy: Policy, port_id: PortId) -> Iterator[Planned]:
@@ -180,10 +189,9 @@ def admission(fabric: Fabric, policy: Policy, port_id: PortId) -> Iterator[Plann
     if vlan is None or fabric.problem(port_id) is not None:
         return
     ofport, port = attachment.ofport, attachment.claim.port
-    checked = policy.checks(port)
-    actions = (of.PUSH_VLAN, of.set_vlan_vid(vlan), of.goto_table(INT_SOURCE if checked else INT_DELIVER))
-    yield INT, programmed(INT_CLASSIFY, ENTRY, (of.in_port(ofport), of.UNTAGGED), actions)
-    if checked:
+    match = (of.in_port(ofport), of.UNTAGGED)
+    yield INT, programmed(INT_CLASSIFY, ENTRY, match, (*_enter_vlan(vlan), _after_admission(policy, port)))
+    if policy.checks(port):
         yield from ((INT, flow) for flow in spoofing.checks(ofport, port))
 
 
@@ -199,14 +207,37 @@ def unicast(fabric: Fabric, entry: l2pop.FdbEntry) -> Iterator[Planned]:
         yield TUN, programmed(TUN_UNICAST, ENTRY, match, encapsulate)
 
 
-def unpinned(fabric: Fabric, segment: Segment, mac: Mac) -> Iterator[Planned]:
-    """Flood for a known MAC that is at no one place, until it is learned, though unknown ones are dropped."""
-    if (vlan := fabric.vlans.of.get(segment)) is None:
-        return
-    match = (of.dl_vlan(vlan), of.dl_dst(mac))
-    yield INT, programmed(INT_DELIVER, ENTRY, match, (of.goto_table(INT_FLOOD),))
-    if _way_out(fabric, segment) is not None:
-        yield TUN, programmed(TUN_UNICAST, UNPINNED, match, (of.goto_table(TUN_FLOOD),))
+def floats(fabric: Fabric, policy: Policy, entry: l2pop.FloatingEntry) -> Iterator[Planned]:
+    """What is at no one place is sent to all its places until it speaks, and then to where it spoke last.
+
+    The tunnel bridge learns at which host that is; here it is learned whether it is this host at all. From its own
+    ports and the tunnel only, and from a port before it is checked: its own MAC is nothing that it could feign.
+    """
+    here, speaks = of.dl_vlan(entry.vlan), of.dl_src(entry.mac)
+    learn = partial(of.learn_source, INT_DELIVER)
+    way = _way_out(fabric, entry.segment)
+    if way is not None:
+        for priority, announcement, learned in _lessons(EXCEPTION, EXEMPTION, partial(learn, tagged=True)):
+            match = (of.in_port(way[0]), here, speaks, *announcement)
+            yield INT, programmed(INT_CLASSIFY, priority, match, (*learned, of.goto_table(INT_DELIVER)))
+    for instance in entry.instances:
+        after = _after_admission(policy, instance.claim.port)
+        for priority, announcement, learned in _lessons(EXCEPTION, EXEMPTION, partial(learn, tagged=False)):
+            match = (of.in_port(instance.ofport), of.UNTAGGED, speaks, *announcement)
+            yield INT, programmed(INT_CLASSIFY, priority, match, (*_enter_vlan(entry.vlan), *learned, after))
+    station = (here, of.dl_dst(entry.mac))
+    if entry.instances:
+        tagged = (of.output(way[0]),) if way else ()
+        untagged = tuple(of.output(instance.ofport) for instance in entry.instances)
+        yield INT, programmed(INT_DELIVER, UNPINNED, station, (*tagged, of.POP_VLAN, *untagged))
+        if way is not None and len(entry.instances) == 1:
+            # Whatever was learned: what comes by tunnel cannot go back into it, and another host has chosen this one.
+            back = (of.in_port(way[0]), *station)
+            yield INT, programmed(INT_DELIVER, EXCEPTION, back, (of.POP_VLAN, *untagged))
+    elif not policy.flood_unknown:
+        yield INT, programmed(INT_DELIVER, UNPINNED, station, (of.goto_table(INT_FLOOD),))
+    if way is not None and not policy.flood_unknown:
+        yield TUN, programmed(TUN_UNICAST, UNPINNED, station, (of.goto_table(TUN_FLOOD),))
 
 
 def local_flood(fabric: Fabric, members: l2pop.FloodGroup) -> Iterator[Planned]:
@@ -227,7 +258,7 @@ def flood(fabric: Fabric, members: l2pop.FloodGroup) -> Iterator[Planned]:
     if way is None or segment.vni is None:
         return
     table = TUN_FROM_TUNNEL[segment.network_type]
-    arrive = (of.PUSH_VLAN, of.set_vlan_vid(vlan), of.goto_table(TUN_LEARN))
+    arrive = (*_enter_vlan(vlan), of.goto_table(TUN_LEARN))
     yield TUN, programmed(table, ENTRY, (of.tun_id(segment.vni),), arrive)
     parts = flood_parts(members.endpoints)
     for number, part in parts.items():
@@ -309,12 +340,17 @@ def is_ours(item: Item) -> bool:
 
 
 def farewell(item: Flow) -> tuple[Purge, ...]:
-    """Return which learned flows leave with a flow of the tunnel bridge: they go with their entry, or network."""
+    """Return which learned flows leave with a flow: they go with their entry, network or port."""
     if item.table == TUN_UNICAST and (vlan := _vlan_matched(item.key)) is not None:
         station = tuple(field for field in item.key.match if field.startswith("dl_dst="))
         return (Purge(LEARNT, TUN_UNICAST, (of.learned_vlan(vlan), *station)),)
     if item.table in TUN_FROM_TUNNEL.values() and (vlan := _vlan_set_by(item.actions)) is not None:
         return (Purge(LEARNT, TUN_UNICAST, (of.learned_vlan(vlan),)),)
+    if item.table == INT_CLASSIFY and item.key.priority == EXCEPTION:
+        # A port that is learned no more may have gone, and its number may be another's next.
+        vlan, mac = _vlan_matched(item.key) or _vlan_set_by(item.actions), _matched(item.key, "dl_src")
+        if vlan is not None and mac is not None:
+            return (Purge(LEARNT, INT_DELIVER, (of.learned_vlan(vlan), of.dl_dst(Mac(mac)))),)
     return ()
 
 
@@ -324,7 +360,7 @@ def depends_on(item: Item) -> LocalVlan | None:
         return _vlan(item.key.group_id & 0xFFF)
     if item.table == TUN_FLOOD_PART:
         return _vlan(int(item.key.match[0].partition("=")[2], 16) & 0xFFF)
-    if item.table in (INT_DELIVER, TUN_UNICAST, TUN_NEIGHBORS, TUN_FLOOD):
+    if item.table in (INT_CLASSIFY, INT_DELIVER, TUN_UNICAST, TUN_NEIGHBORS, TUN_FLOOD):
         return _vlan_matched(item.key)
     return None
 
@@ -362,9 +398,14 @@ def tunnels_to(item: Item) -> set[TunnelEndpoint]:
     return {ip_address(value) for value, _, field in texts if field in ("tun_dst", "tun_ipv6_dst")}
 
 
+def _matched(key: FlowKey, name: str) -> str | None:
+    words = (field.partition("=") for field in key.match)
+    return next((value for field, _, value in words if field == name), None)
+
+
 def _vlan_matched(key: FlowKey) -> LocalVlan | None:
-    text = next((field[len("dl_vlan=") :] for field in key.match if field.startswith("dl_vlan=")), "")
-    return _vlan(int(text)) if text.isdigit() else None
+    text = _matched(key, "dl_vlan")
+    return _vlan(int(text)) if text is not None and text.isdigit() else None
 
 
 def _vlan_set_by(actions: tuple[Action, ...]) -> LocalVlan | None:
@@ -383,6 +424,14 @@ def _way_out(fabric: Fabric, segment: Segment) -> tuple[OfPort, OfPort] | None:
         return None
     patch, tunnel = fabric.ports.patch_to_tunnel, fabric.ports.tunnel(segment.network_type)
     return None if patch is None or tunnel is None else (patch, tunnel)
+
+
+def _enter_vlan(vlan: LocalVlan) -> tuple[Action, ...]:
+    return of.PUSH_VLAN, of.set_vlan_vid(vlan)
+
+
+def _after_admission(policy: Policy, port: Port) -> Action:
+    return of.goto_table(INT_SOURCE if policy.checks(port) else INT_DELIVER)
 
 
 def _enter_tunnel(segment: Segment) -> tuple[Action, ...]:

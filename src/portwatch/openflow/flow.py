@@ -345,9 +345,26 @@ def learn_tunnel_source(table: int, priority: int, cookie: int, hard_timeout: in
     *hard_timeout* is in seconds. ovs-actions(7), "learn".
     """
     family = f"IPV{ip_version:d}"
-    return Action(
-        f"learn(table={table:d},hard_timeout={hard_timeout:d},priority={priority:d},cookie={cookie:#x},"
-        "NXM_OF_VLAN_TCI[0..11],NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[],load:0->NXM_OF_VLAN_TCI[],"
-        f"load:NXM_NX_TUN_ID[]->NXM_NX_TUN_ID[],load:NXM_NX_TUN_{family}_SRC[]->NXM_NX_TUN_{family}_DST[],"
-        "output:OXM_OF_IN_PORT[])"
+    way_back = (
+        *("load:0->NXM_OF_VLAN_TCI[]", "load:NXM_NX_TUN_ID[]->NXM_NX_TUN_ID[]"),
+        f"load:NXM_NX_TUN_{family}_SRC[]->NXM_NX_TUN_{family}_DST[]",
     )
+    return _learn(table, priority, cookie, hard_timeout, way_back)
+
+
+def learn_source(table: int, priority: int, cookie: int, hard_timeout: int, *, tagged: bool) -> Action:
+    """Learn, from a frame of local VLAN V, behind which port of this bridge its source is.
+
+    Writes into *table*: (V, the frame's source MAC) → that port; without the tag, if it is not to be *tagged*.
+    """
+    return _learn(table, priority, cookie, hard_timeout, () if tagged else ("load:0->NXM_OF_VLAN_TCI[]",))
+
+
+def _learn(table: int, priority: int, cookie: int, hard_timeout: int, way_back: tuple[str, ...]) -> Action:
+    words = (
+        f"table={table:d},hard_timeout={hard_timeout:d},priority={priority:d},cookie={cookie:#x}",
+        "NXM_OF_VLAN_TCI[0..11],NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[]",
+        *way_back,
+        "output:OXM_OF_IN_PORT[]",
+    )
+    return Action(f"learn({','.join(words)})")

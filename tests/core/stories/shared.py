@@ -32,6 +32,11 @@ def router(host: str, **changes: object) -> Step:
     return plug(host, "p8", "blue", **{**DISTRIBUTED, **changes})
 
 
+def replica(host: str) -> Step:
+    """An instance of a router of which one serves and the others stand by."""
+    return plug(host, "p8", kind=Kind.SHARED, device_owner="network:ha_router_replicated_interface")
+
+
 STORIES = (
     Story(
         "a distributed router on all hosts",
@@ -88,6 +93,23 @@ STORIES = (
             heard_by("hv1/p1", GATEWAY, "hv2/p8", "hv3/p8"),
             heard_by("hv3/p3", GATEWAY, "hv3/p8"),
         ),
+        throughout=(arrives("hv1/p1", "p8"), arrives("hv2/p2", "p8")),
+    ),
+    Story(
+        "a replicated router is reached where it speaks, also beside an instance that stands by",
+        BLUE,
+        (replica("hv1"), replica("hv2")),
+        tuple(
+            learned(master, guest, master)
+            for master in ("hv1/p8", "hv2/p8")
+            for guest in ("hv1/p1", "hv2/p2", "hv3/p3")
+        ),
+    ),
+    Story(
+        "a replicated router's instance that stands by goes",
+        (*BLUE, replica("hv1"), replica("hv2")),
+        (unplug("hv2", "p8"),),
+        tuple(learned("hv1/p8", guest, "hv1/p8") for guest in ("hv1/p1", "hv2/p2", "hv3/p3")),
         throughout=(arrives("hv1/p1", "p8"), arrives("hv2/p2", "p8")),
     ),
     Story(
