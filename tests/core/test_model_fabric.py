@@ -643,6 +643,10 @@ class Hypervisors(RuleBasedStateMachine):
                 if (shared or frozen) and any(name.startswith(f"{here.name}/") for name in owners):
                     continue  # judged by frames, below
                 heard = self.fleet.hears(sender, mac)
+                if (shared or frozen) and not heard & owners:
+                    # An instance may have gone where it was learned: who is left speaks for itself, as VRRP has it.
+                    self.fleet.announces(min(owners))
+                    heard = self.fleet.hears(sender, mac)
                 assert heard & owners, f"P6: {sender} reaches nobody who has {mac}"
                 if len(owners) == 1 and not shared and not frozen:
                     assert heard == owners
