@@ -19,8 +19,20 @@ from portwatch import __version__, wire
 from portwatch.bus.connection import Broker, Message, Publication
 from portwatch.bus.link import Link, Words
 from portwatch.config import Config
+from portwatch.convergence import Convergence, Timing
 from portwatch.errors import IdentityTaken, Refused
-from portwatch.events import LEAVING, OFFLINE, ONLINE, STOPPED, ClaimGone, HostStatus, Manifest, PortEvent, PortRemoved
+from portwatch.events import (
+    LEAVING,
+    OFFLINE,
+    ONLINE,
+    STOPPED,
+    ClaimGone,
+    ClaimKey,
+    HostStatus,
+    Manifest,
+    PortEvent,
+    PortRemoved,
+)
 from portwatch.fabric.announcer import Identity
 from portwatch.fabric.directory import Directory
 from portwatch.fabric.reactor import Reactor, StaleEvent
@@ -60,6 +72,7 @@ class Exchange:
         reactor: Reactor,
         broker: Broker,
         metrics: Metrics,
+        convergence: Convergence,
         decided: Callable[[], None],
         directory: Directory | None = None,
     ) -> None:
@@ -69,6 +82,7 @@ class Exchange:
         self.link.when_changed(self._count_connections)
         self.connected_at = self.started_at = now()
         self._config, self._identity, self._reactor, self._metrics = config, identity, reactor, metrics
+        self._convergence = convergence
         self._decided = decided
         self._directory = directory
         self._allowed = _allowed(config, identity)
@@ -85,8 +99,9 @@ class Exchange:
         self._overwritten: set[str] = set()
         """Topics that may be ours, and on which others have spoken."""
         self._logged: dict[str, tuple[float, int]] = {}
-        self.remote_seen: deque[tuple[int, datetime]] = deque(maxlen=REMOTE_SEEN)
+        self.remote_seen: deque[tuple[int, datetime, ClaimKey]] = deque(maxlen=REMOTE_SEEN)
         """Events of others that changed what is wanted: the generation, and the event's own time."""
+        self._connections = 0
 
     # --- what the reactor has decided ---------------------------------------------------------------------------------
 
@@ -95,7 +110,7 @@ class Exchange:
         reactor = self._reactor
         for event in reactor.events:
             publications = self._words(event)
-            said = partial(self._published, since)
+            said = partial(self._published, since, event.key)
             self.link.say(publications[0].topic, Words(publications, said))
             self._metrics.port_events.labels(event.type, "local").inc()
             self._tell_followers(publications[0].payload)
@@ -337,7 +352,7 @@ class Exchange:
         self._metrics.port_events.labels(news.type, "remote").inc()
         self._tell_followers(wire.encode_event(news))
         if self._reactor.generation != generation and news.time is not None and news.time >= self.connected_at:
-            self.remote_seen.append((self._reactor.generation, news.time))
+            self.remote_seen.append((self._reactor.generation, news.time, news.key))
 
     def _refuse(self, topic: str, error: Refused) -> None:
         self._metrics.refused(error.reason)
@@ -399,11 +414,12 @@ class Exchange:
         )
 
     def _count_connections(self) -> None:
-        if self.link.trouble is None and self.link.connections > 1:
+        if self.link.connections > self._connections > 0:
             self._metrics.reconnects.labels("bus").inc()
+        self._connections = self.link.connections
 
-    def _published(self, since: float) -> None:
-        self._metrics.convergence_seconds.labels("published").observe(time.perf_counter() - since)
+    def _published(self, since: float, claim: ClaimKey) -> None:
+        self._convergence.observe(Timing(now(), "published", claim, time.perf_counter() - since))
 
     def _tell_followers(self, payload: bytes) -> None:
         for queue in self._followers:

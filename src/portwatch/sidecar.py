@@ -26,6 +26,7 @@ from portwatch.bus.mqtt import MqttBroker, MqttSettings
 from portwatch.config import Config, Details, Loaded, MemoryBus, OvsdbSocket
 from portwatch.errors import ConfigurationError, OvsdbError
 from portwatch.fabric.announcer import Identity
+from portwatch.http import page
 from portwatch.http.messages import Event, EventStream, Response, failure, json_response
 from portwatch.http.server import Handler, Server
 from portwatch.metrics import Metrics
@@ -220,9 +221,12 @@ class Sidecar:
 
     def _routes(self) -> dict[str, Handler]:
         return {
+            **page.routes(),
             "/metrics": lambda request: self._show_metrics(),
             "/healthz": lambda request: Response(body=b"ok\n"),
             "/readyz": lambda request: self._show_ready(),
+            "/v1/host": lambda request: self._show(views.host),
+            "/v1/convergence": lambda request: self._show(views.convergence),
             "/v1/ports": lambda request: self._show(views.ports),
             "/v1/networks": lambda request: self._show(views.networks),
             "/v1/peers": lambda request: self._show(views.peers),
