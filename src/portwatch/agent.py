@@ -201,6 +201,7 @@ class Agent:
                 type=segment.network_type,
                 segmentation_id=segment.vni,
                 more=max(0, len(new) - TOLD_AT_ONCE),
+                do="give the network one type and one segmentation-id on all hosts",
             )
         self._apart = apart
 
@@ -230,6 +231,7 @@ class Agent:
                 network=segment.network_id,
                 mac=mac,
                 more=max(0, len(frozen) - TOLD_AT_ONCE),
+                do="`portwatch explain` the MAC: see which hosts claim it, and stop one of them",
             )
         self._frozen = set(moves.frozen)
         self.metrics.mac_frozen.set(len(self._frozen))
@@ -241,19 +243,24 @@ class Agent:
         for port_id in installed:
             if (seen := self._seen.pop(port_id, None)) is not None:
                 claim = (self.reactor.plugs[port_id].port.network_id, self.identity.host, port_id)
-                self._done("port installed", Timing(today, "local", claim, done - seen))
+                self._local(Timing(today, "local", claim, done - seen), installed=True)
         while self._removed and self._removed[0][0] <= reached:
             _, seen, claim = self._removed.popleft()
-            self._done("port removed", Timing(today, "local", claim, done - seen))
+            self._local(Timing(today, "local", claim, done - seen), installed=False)
         while self.exchange.remote_seen and self.exchange.remote_seen[0][0] <= reached:
             _, said, claim = self.exchange.remote_seen.popleft()
             self.convergence.observe(Timing(today, "remote", claim, max(0.0, (today - said).total_seconds())))
         self._carry_out()
 
-    def _done(self, what: str, timing: Timing) -> None:
+    def _local(self, timing: Timing, *, installed: bool) -> None:
         self.convergence.observe(timing)
         network_id, _, port_id = timing.claim
-        log.info(what, port=port_id, network=network_id, seconds=round(timing.seconds, 4))
+        log.info(
+            "port installed" if installed else "port removed",
+            port=port_id,
+            network=network_id,
+            seconds=round(timing.seconds, 4),
+        )
 
 
 class _Account:

@@ -39,7 +39,7 @@ from portwatch.fabric.reactor import Reactor, StaleEvent
 from portwatch.fabric.tenure import Reply, Tenure
 from portwatch.mailbox import Mailbox
 from portwatch.metrics import Metrics
-from portwatch.model import HostName, IpNetwork, NetworkId
+from portwatch.model import HostName, IpNetwork, NetworkId, Status
 from portwatch.wire import News
 
 INBOX_SLICE = 200
@@ -113,6 +113,14 @@ class Exchange:
             said = partial(self._published, since, event.key)
             self.link.say(publications[0].topic, Words(publications, said))
             self._metrics.port_events.labels(event.type, "local").inc()
+            if event.claim.status is Status.ERROR:
+                log.warning(
+                    "a port is not wired",
+                    port=event.claim.port.port_id,
+                    network=event.claim.port.network_id,
+                    reason=event.claim.reason,
+                    do="correct what the reason names; `portwatch explain` tells all that is known of the port",
+                )
             self._tell_followers(publications[0].payload)
         reactor.events.clear()
         for network_id in reactor.manifests:
@@ -133,7 +141,13 @@ class Exchange:
             self._say_again(clock)
         snapshots = self._reactor.snapshots
         for network_id, hosts in snapshots.to_ask_again(clock).items():
-            log.warning("a network stays incomplete; asking the bus for it again", network=network_id, hosts=len(hosts))
+            log.warning(
+                "a network stays incomplete; asking the bus for it again",
+                network=network_id,
+                host=hosts[0],
+                more=len(hosts) - 1,
+                do="see that these hosts' agents run, and that the broker's queue limits fit all that is retained",
+            )
             self.link.listen_again(each for host in hosts for each in self.topics.of_share(network_id, host))
         if snapshots.asked != self._asked:
             self._asked = snapshots.asked
@@ -205,7 +219,7 @@ class Exchange:
         """Wait for our announcement to come back, and, if somebody seems to live under our name, for his answer."""
         await self._answered_within(ANSWER_SECONDS, lambda: self._tenure.announced)
         if self._tenure.predecessor:
-            log.warning("another agent of this name was online; waiting for its answer", host=self._identity.host)
+            log.info("another agent of this name was online; waiting for its answer", host=self._identity.host)
             await self._answered_within(ANSWER_SECONDS, lambda: not self._tenure.predecessor)
         self._tenure.settle()
         self.connected_at = now()
@@ -228,8 +242,13 @@ class Exchange:
                 raise self._taken()
         elif reply is Reply.ANSWER:
             if (more := self._unsaid("tenure")) is not None:
-                words = "another agent spoke under this host's name"
-                log.warning(words, host=self._identity.host, session=status.session, more=more)
+                log.warning(
+                    "another agent spoke under this host's name",
+                    host=self._identity.host,
+                    session=status.session,
+                    more=more,
+                    do="give one of the two another name (key host); it has been told, and should have stopped",
+                )
             answer = self._present()
             self.link.say(answer.topic, Words((answer,)))
         self._introduction.set()
@@ -308,8 +327,12 @@ class Exchange:
                     # A retained message that trips us would end every agent that reads it, and every start of it.
                     self._metrics.refused("fault")
                     if (more := self._unsaid("fault")) is not None:
-                        words = "a message from the bus could not be handled; it is passed over"
-                        log.exception(words, topic=topic[:200], more=more)
+                        log.exception(
+                            "a message from the bus could not be handled; it is passed over",
+                            topic=topic[:200],
+                            more=more,
+                            do="report this, it is a fault of portwatch's",
+                        )
         self._decided()
 
     def _hear_one(self, news: News, *, replayed: bool) -> None:
@@ -323,6 +346,9 @@ class Exchange:
                 self._reactor.snapshots.unstated(network_id, host, clock)
                 self._note_overwritten(self.topics.manifest(network_id, host))
             case HostStatus():
+                before = self._reactor.hosts.get(news.host)
+                if before is not None and before.state != news.state:
+                    log.info("a host changed its state", host=news.host, state=news.state, before=before.state)
                 self._reactor.seen(news, clock)
             case wire.HostGone():
                 self._reactor.forgot(news.host)
@@ -363,6 +389,7 @@ class Exchange:
                 topic=topic[:200],
                 detail=error.detail[:200],
                 more=more,
+                do="see who publishes that; it changed nothing here",
             )
 
     def _unsaid(self, what: str) -> int | None:

@@ -5,10 +5,8 @@ A task that returns or fails ends the process; whoever supervises it starts it a
 
 import asyncio
 import json
-import logging
 import signal
 import socket
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Coroutine
 from contextlib import AsyncExitStack
@@ -206,7 +204,7 @@ class Sidecar:
 
     def _note_bridges(self, trouble: str) -> None:
         if trouble != self._bridges_trouble:
-            log.warning("bridges not made yet", error=trouble)
+            log.warning("bridges not made yet", error=trouble, do="see that ovs-vswitchd runs; it is tried again")
         self._bridges_trouble = trouble
 
     async def _count_connections(self) -> None:
@@ -305,22 +303,3 @@ def _tls(config: Config) -> Tls | None:
     if isinstance(ovsdb.remote, OvsdbSocket) or not (ovsdb.ca_cert and ovsdb.certificate and ovsdb.private_key):
         return None
     return Tls(private_key=ovsdb.private_key, certificate=ovsdb.certificate, ca_cert=ovsdb.ca_cert)
-
-
-def log_to_stderr(config: Config) -> None:
-    """Set up structlog as the configuration says: one line an event, to standard error."""
-    console = config.log.format == "console"
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-            if console
-            else structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, config.log.level.upper())),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )

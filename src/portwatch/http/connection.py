@@ -195,7 +195,7 @@ class Connection:
                         event = following.result()
                         data = event.encode() if event else b""
                     except Exception as error:
-                        log.exception("event stream failed")
+                        log.exception("event stream failed", do="report this, it is a fault of portwatch's")
                         raise ConnectionAbortedError("the stream ends here, and not well") from error
                     if event is None:
                         return

@@ -214,7 +214,7 @@ class Programmer:
             await self._ofctl.commit(self.bridge, Bundle(purges).text())
         except (BundleRejected, BundleInvalid, OutcomeUnknown) as error:
             # It was taken the first time, and what it is about ends by itself (LEARNED_FOR).
-            log.warning("learned entries could not be purged again", bridge=self.bridge, error=error.detail)
+            log.info("learned entries could not be purged again", bridge=self.bridge, error=error.detail)
 
     async def _audit(self) -> None:
         """Read back, and owe what is not as we left it."""
@@ -230,6 +230,7 @@ class Programmer:
                 missing=drift.missing,
                 changed=drift.changed,
                 unknown=drift.unknown,
+                do="see who else programs this bridge: ovs-vsctl get-controller, another agent, a person",
             )
 
     async def _read_back(self) -> Drift:
@@ -255,7 +256,12 @@ class Programmer:
         self._metrics.resync_seconds.observe(self._read_took)
         if first:
             self.trouble = "what the switch holds is being brought up to date" if self._ledger.owes else None
-            log.info("switch read back", bridge=self.bridge, items=len(self._ledger.installed))
+            log.info(
+                "switch read back",
+                bridge=self.bridge,
+                items=len(self._ledger.installed),
+                seconds=round(perf_counter() - started, 4),
+            )
         return drift
 
     async def _pause(self) -> bool:
@@ -293,7 +299,12 @@ class Programmer:
             self._ledger.lost()
             self._unknown += 1
             if self._unknown == 1:
-                log.warning("commit without an answer, reading the switch back", bridge=self.bridge, error=error.detail)
+                log.warning(
+                    "commit without an answer, reading the switch back",
+                    bridge=self.bridge,
+                    error=error.detail,
+                    do="nothing, if it is one; else see what keeps ovs-vswitchd busy",
+                )
             else:
                 self._say_trouble(f"commits go unanswered: {error.detail}")
                 await self._pause()
@@ -356,6 +367,7 @@ class Programmer:
             bridge=self.bridge,
             reason=reason,
             flow=mod.line,
+            do="see the reason in docs/alerts.md, PortwatchFlowsRefused; it is offered again every five minutes",
         )
 
     def _count(self, result: str) -> None:
@@ -363,5 +375,12 @@ class Programmer:
 
     def _say_trouble(self, trouble: str | None) -> None:
         if trouble is not None and self.trouble != trouble:
-            log.warning("the switch does not hold what is wanted", bridge=self.bridge, why=trouble)
+            log.warning(
+                "the switch does not hold what is wanted",
+                bridge=self.bridge,
+                why=trouble,
+                do="see that ovs-vswitchd runs, and that openflow.rundir is its; it is tried again",
+            )
+        if trouble is None and self.trouble is not None:
+            log.info("the switch holds what is wanted", bridge=self.bridge)
         self.trouble = trouble
