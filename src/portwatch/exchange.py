@@ -9,6 +9,7 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from ipaddress import ip_network
@@ -32,6 +33,7 @@ from portwatch.events import (
     Manifest,
     PortEvent,
     PortRemoved,
+    rewires,
 )
 from portwatch.fabric.announcer import Identity
 from portwatch.fabric.directory import Directory
@@ -101,6 +103,8 @@ class Exchange:
         self._logged: dict[str, tuple[float, int]] = {}
         self.remote_seen: deque[tuple[int, datetime, ClaimKey]] = deque(maxlen=REMOTE_SEEN)
         """Events of others that changed what is wanted: the generation, and the event's own time."""
+        self._rewiring: list[tuple[datetime, ClaimKey]] = []
+        """Of the messages in hand: the events that ask for other flows, if those of their port differ at all."""
         self._connections = 0
 
     # --- what the reactor has decided ---------------------------------------------------------------------------------
@@ -317,6 +321,7 @@ class Exchange:
         return filters
 
     def _hear(self, messages: Mapping[str, tuple[News, bool]]) -> None:
+        generation = self._reactor.generation
         with self._reactor.together():
             for topic, (news, replayed) in messages.items():
                 try:
@@ -333,6 +338,9 @@ class Exchange:
                             more=more,
                             do="report this, it is a fault of portwatch's",
                         )
+        if self._reactor.generation != generation:
+            self.remote_seen.extend((self._reactor.generation, *each) for each in self._rewiring)
+        self._rewiring.clear()
         self._decided()
 
     def _hear_one(self, news: News, *, replayed: bool) -> None:
@@ -371,14 +379,17 @@ class Exchange:
     def _hear_of_port(self, news: PortEvent | ClaimGone, clock: float, *, replayed: bool) -> None:
         if self._directory is not None and isinstance(news, PortEvent) and news.key[1] == self._identity.host:
             self._directory.recalled(news.claim)
-        generation = self._reactor.generation
-        heard = self._reactor.heard(news, now(), clock, replayed=replayed)
-        if not heard or isinstance(news, ClaimGone):
+        held = self._reactor.fabric.claims.get(news.key)
+        if not self._reactor.heard(news, now(), clock, replayed=replayed):
             return
+        if isinstance(news, ClaimGone):
+            if held is None:
+                return
+            news = PortRemoved(held)  # its own last word was overtaken, or lost
         self._metrics.port_events.labels(news.type, "remote").inc()
-        self._tell_followers(wire.encode_event(news))
-        if self._reactor.generation != generation and news.time is not None and news.time >= self.connected_at:
-            self.remote_seen.append((self._reactor.generation, news.time, news.key))
+        self._tell_followers(wire.encode_event(replace(news, time=news.time or now())))
+        if news.time is not None and news.time >= self.connected_at and rewires(held, news):
+            self._rewiring.append((news.time, news.key))
 
     def _refuse(self, topic: str, error: Refused) -> None:
         self._metrics.refused(error.reason)

@@ -28,6 +28,7 @@ def log_to_stderr(config: Config) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            in_order,
             structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
             if console
             else structlog.processors.JSONRenderer(),
@@ -36,6 +37,12 @@ def log_to_stderr(config: Config) -> None:
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+
+
+def in_order(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Let a line begin with when, how bad and what: whoever reads raw lines looks there first."""
+    first = {key: event.pop(key) for key in ("timestamp", "level", "event")}
+    return {**first, **event}
 
 
 class Restraint:

@@ -75,7 +75,11 @@ def main() -> None:
 
 @main.command()
 @CONFIG
-@click.option("--log-format", type=click.Choice(list(LogFormat)), help="In place of `log.format`: console for people.")
+@click.option(
+    "--log-format",
+    type=click.Choice([form.value for form in LogFormat]),
+    help="In place of `log.format`: console for people.",
+)
 @_faults_as_exit_status
 def run(config: Path | None, log_format: str | None) -> None:
     """Run the sidecar until SIGTERM or SIGINT; logs go to standard error."""
