@@ -160,7 +160,7 @@ def the_broker_stands_still(site: Site) -> Cure:
 
 def a_device_is_gone_and_its_row_is_left(site: Site) -> Cure:
     hv1 = site.hypervisors[0]
-    hv1.namespace.ip("link add tapgone type dummy")
+    hv1.namespace.ip("link add tapgone type veth peer name tapgone-end")
     hv1.vsctl("add-port", "br-int", "tapgone")
     hv1.namespace.ip("link del tapgone")
     return lambda: hv1.vsctl("del-port", "br-int", "tapgone")
