@@ -119,7 +119,7 @@ class Lab:
         return new
 
     def prometheus(self, rules: Path, agents: Iterable[Agent]) -> Prometheus:
-        """Prepare a Prometheus beside the broker, for *agents* that listen to their tunnel address."""
+        """Prepare a Prometheus beside the broker, for *agents* that listen where it reaches them."""
         targets = [agent.environment["PORTWATCH_HTTP__LISTEN"] for agent in agents]
         return Prometheus(self._children, self.broker.namespace, rules, targets)
 

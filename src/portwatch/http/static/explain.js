@@ -19,7 +19,13 @@ const CLAIMS = [
     ["Host", (claim) => [outside(claim.host), claim.wins && h("strong", null, " — delivered to")]],
     ["Port", (claim) => outside(claim.port_id)],
     ["State", (claim) => badge(claim.state)],
-    ["Status", (claim) => badge(claim.status)],
+    [
+        "Status",
+        (claim) => [
+            badge(claim.status),
+            claim.reason && h("p", { class: `reason ${mood(claim.status)}` }, outside(claim.reason)),
+        ],
+    ],
     ["Attached", (claim) => since(claim.seq)],
     ["Tunnel address", (claim) => claim.tunnel_ip && h("code", null, claim.tunnel_ip)],
 ];

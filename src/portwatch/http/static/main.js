@@ -138,11 +138,8 @@ function showFigures() {
 }
 
 function showComponents(reasons) {
-    const components = [
-        ["ovsdb", "OVSDB"],
-        ["switch", "switch"],
-        ["bus", "bus"],
-    ].map(([key, name]) => ({ name, why: reasons[key] ?? null }));
+    const keys = new Set(["ovsdb", "switch", "bus", ...Object.keys(reasons)]);
+    const components = [...keys].map((key) => ({ name: key === "ovsdb" ? "OVSDB" : key, why: reasons[key] ?? null }));
     keep(
         at("components"),
         components,
