@@ -391,8 +391,9 @@ def test_a_click_on_a_port_explains_it(window: Browser, told: Told) -> None:
     words = window.text("dialog")
     assert "fa:16:3e:00:00:01 in blue (vxlan 100) is delivered to hv2 (192.0.2.12)" in words
     assert "because it was attached there last" in words
-    assert "✓ installed br-tun" in words
-    assert "… owed br-int" in words
+    assert "Flows on br-tun ✓ installed" in words
+    assert "Flows on br-int … 1 owed" in words
+    assert "table=41,priority=2,dl_vlan=3 actions=output:2" in words
     window.click("#close")
     assert not window.script("return document.querySelector('dialog').open")
 

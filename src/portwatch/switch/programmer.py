@@ -40,6 +40,8 @@ PURGE_AGAIN: Final = 1.0
 them what has just been purged."""
 REFUSED_AGAIN: Final = 300.0
 """Seconds after which the switch is offered again what it has refused."""
+MADE_WITHIN: Final = 1.0
+"""Seconds after the start in which a missing bridge is worth no word: we are just making it."""
 SLICE: Final = 500
 """Flows read before other tasks get their turn."""
 
@@ -101,6 +103,9 @@ class Programmer:
         self._backoff = Backoff()
         self._newly_come = False
         self._connected = 0
+        self._begun = perf_counter()
+        self._told: str | None = None
+        """The trouble that was last told of, if it is not over."""
         self._unknown = 0
         self._suspect = False
         self._echoes = 0
@@ -374,13 +379,17 @@ class Programmer:
         self._metrics.bundles.labels(self.bridge, result).inc()
 
     def _say_trouble(self, trouble: str | None) -> None:
-        if trouble is not None and self.trouble != trouble:
+        self.trouble = trouble
+        making = not self._connected and perf_counter() - self._begun < MADE_WITHIN
+        if trouble == self._told or making:
+            return
+        if trouble is None:
+            log.info("the switch holds what is wanted", bridge=self.bridge)
+        else:
             log.warning(
                 "the switch does not hold what is wanted",
                 bridge=self.bridge,
                 why=trouble,
                 do="see that ovs-vswitchd runs, and that openflow.rundir is its; it is tried again",
             )
-        if trouble is None and self.trouble is not None:
-            log.info("the switch holds what is wanted", bridge=self.bridge)
-        self.trouble = trouble
+        self._told = trouble

@@ -54,6 +54,7 @@ function entry(found) {
     }));
     const claimsTable = h("div", { class: "cards" });
     if (claims.length) table(claimsTable, "Claims", CLAIMS, claims, (claim) => `${claim.host} ${claim.port_id}`);
+    const bridges = [...new Set(found.flows.map((item) => item.bridge))];
     return h(
         "article",
         null,
@@ -61,7 +62,12 @@ function entry(found) {
         found.rule && delivery(found),
         found.conflict && h("p", { class: "reason" }, "Conflict: another host claims it, too, and would win."),
         claims.length > 0 && [h("h3", null, "Claims"), claimsTable],
-        found.flows.length > 0 && [h("h3", null, "Flows"), found.flows.map(flow)],
+        bridges.map((bridge) =>
+            flowsOf(
+                bridge,
+                found.flows.filter((item) => item.bridge === bridge),
+            ),
+        ),
     );
 }
 
@@ -98,16 +104,43 @@ function delivery(found) {
     );
 }
 
-function flow(item) {
-    return h(
-        "p",
-        { class: "flow" },
-        h("span", { class: `badge ${item.installed ? "good" : "waiting"}` }, item.installed ? "✓ installed" : "… owed"),
-        " ",
-        outside(item.bridge),
-        h("code", { class: "line" }, item.text),
-    );
+function flowsOf(bridge, items) {
+    const owed = items.filter((item) => !item.installed).length;
+    return [
+        h(
+            "h3",
+            null,
+            "Flows on ",
+            outside(bridge),
+            " ",
+            h("span", { class: `badge ${owed ? "waiting" : "good"}` }, owed ? `… ${owed} owed` : "✓ installed"),
+        ),
+        h(
+            "ul",
+            { class: "flows" },
+            items.map((item) =>
+                h(
+                    "li",
+                    null,
+                    !item.installed && h("span", { class: "badge waiting" }, "… owed"),
+                    " ",
+                    breakable(item.text),
+                ),
+            ),
+        ),
+    ];
 }
+
+// Every flow here has portwatch's cookie; what differs comes first. A line breaks between fields.
+const breakable = (text) =>
+    h(
+        "code",
+        null,
+        text
+            .replace(/^cookie=[^,]*,/, "")
+            .split(/(?<=,)/)
+            .flatMap((field) => [field, h("wbr")]),
+    );
 
 // A sequence is the millisecond of the attachment, or one more than a rival's: near enough to tell people the time.
 function since(sequence) {
