@@ -158,7 +158,7 @@ class Metrics:
         )
         self.orphan_interfaces = Gauge(
             "portwatch_orphan_interfaces",
-            "Interfaces on the integration bridge whose device is gone (ofport -1): rows that somebody left behind.",
+            "Interfaces on the integration bridge whose device is gone (ofport -1): rows that were left behind.",
             registry=registry,
         )
         self.last_event_id = Gauge(
