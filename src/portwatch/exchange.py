@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -295,7 +295,7 @@ class Exchange:
 
     # --- for those who watch ------------------------------------------------------------------------------------------
 
-    async def follow(self) -> AsyncIterator[bytes]:
+    async def follow(self) -> AsyncGenerator[bytes]:
         """Yield the JSON of each port event from now on, of this host and those it listens to."""
         queue: asyncio.Queue[bytes] = asyncio.Queue(FOLLOWERS_BEHIND)
         self._followers.add(queue)

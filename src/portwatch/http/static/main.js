@@ -29,6 +29,8 @@ async function ask(path) {
 }
 
 async function refresh() {
+    due = Infinity;
+    if (document.hidden) return; // nobody looks; whoever comes back is shown the news at once
     working = true;
     again = false;
     try {
@@ -48,7 +50,6 @@ async function refresh() {
         );
     }
     working = false;
-    due = Infinity;
     plan(again ? SOON : EVERY);
 }
 
@@ -191,6 +192,7 @@ document.addEventListener("click", (event) => {
     const name = event.target.closest("[data-explain]")?.dataset.explain;
     if (name !== undefined) explain(name);
 });
+document.addEventListener("visibilitychange", () => plan(0));
 let drawnAt = window.innerWidth;
 window.addEventListener("resize", () => {
     if (window.innerWidth === drawnAt || !seen.host.host) return;
