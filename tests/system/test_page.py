@@ -29,8 +29,9 @@ def window(chromium: Browser, site: Site) -> Iterator[Browser]:
     chromium.open("http://127.0.0.1:9476/")
     eventually(lambda: chromium.text("#live") == "live", 5, "the page follows the events")
     yield chromium
-    assert chromium.complaints() == []
     chromium.open("about:blank")
+    # Chromium itself notes each 503 of /readyz: an agent on a busy machine may be behind for a moment.
+    assert [line for line in chromium.complaints() if "503 (Service Unavailable)" not in line] == []
 
 
 def test_a_real_port_appears_is_explained_and_vanishes(site: Site, window: Browser) -> None:
@@ -68,6 +69,3 @@ def test_the_page_says_that_the_bus_is_gone_and_back(site: Site, window: Browser
     eventually(lambda: "✓ bus" in window.text("#components"), 15, "and that it is back")
     for agent in site.agents.values():
         agent.wait_ready()
-    window.open("about:blank")
-    # Chromium itself notes that /readyz has answered 503.
-    assert all("503 (Service Unavailable)" in line for line in window.complaints())
