@@ -215,6 +215,7 @@ class Agent:
                 host=host,
                 tunnel_ip=str(endpoint),
                 holder=fabric.holders[endpoint],
+                do="give the later one of the two a tunnel.local_ip of its own",
             )
         told = {each: at for each, at in self._refused.items() if clock - at < REFUSED_EVERY}
         self._refused = told | dict.fromkeys(refused, clock)

@@ -1,6 +1,7 @@
 """Each alert of deploy/ is made to fire by the fault that it is for, alone, and to stop: by a real Prometheus.
 
-`PortwatchVlansNearlyUsedUp` needs 3,900 networks on a host: recorded series prove it, as they do the others.
+`PortwatchVlansNearlyUsedUp` needs 3,900 networks on a host, `PortwatchTunnelAddressConflict` hosts with one address:
+recorded series prove them, as they do the others.
 """
 
 import json
