@@ -6,12 +6,15 @@ Nothing here waits for the bus.
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Iterable, Mapping
 
 import structlog
 
 from portwatch.bus.connection import Broker
 from portwatch.config import Config, Details
+from portwatch.convergence import Convergence, Timing
+from portwatch.events import ClaimKey
 from portwatch.exchange import Exchange, now
 from portwatch.fabric.announcer import Identity
 from portwatch.fabric.directory import Directory
@@ -60,7 +63,10 @@ class Agent:
         )
         self.reactor = Reactor(identity, policy, config.peers.grace)
         self.directory = Directory() if config.ports.details is Details.DIRECTORY else None
-        self.exchange = Exchange(config, identity, self.reactor, broker, metrics, self._carry_out, self.directory)
+        self.convergence = Convergence(metrics)
+        self.exchange = Exchange(
+            config, identity, self.reactor, broker, metrics, self.convergence, self._carry_out, self.directory
+        )
         names = {Bridge.INTEGRATION: config.bridges.integration, Bridge.TUNNEL: config.bridges.tunnel}
         self.programmers = {
             bridge: Programmer(name, self.reactor.ledgers[bridge], _Account(self, bridge, name), ofctl, metrics)
@@ -69,6 +75,8 @@ class Agent:
         self._database = database
         self.records = RecordKeeper(database, picture)
         self._seen: dict[PortId, float] = {}
+        self._removed: deque[tuple[int, float, ClaimKey]] = deque()
+        """Ports that were wired here and have gone: the generation in which nothing of them is wanted, when seen."""
         self._loaded = asyncio.Event()
         self._moves = 0
         self._frozen: set[Station] = set()
@@ -91,9 +99,15 @@ class Agent:
 
     def _plugged(self, plugs: Mapping[PortId, Plug | None], seen: float) -> None:
         """Tell the reactor; when this is the first time, the programmers begin."""
+        reactor = self.reactor
+        wired = {port_id: reactor.plugs[port_id] for port_id in plugs if port_id in reactor.installed}
         self.records.forget(plugs)
-        self.reactor.plugged(plugs, self.picture.switch_ports, now())
-        awaited = self.reactor.awaited
+        reactor.plugged(plugs, self.picture.switch_ports, now())
+        for port_id, before in wired.items():
+            if port_id not in reactor.plugs:
+                claim = (before.port.network_id, self.identity.host, port_id)
+                self._removed.append((reactor.generation, seen, claim))
+        awaited = reactor.awaited
         for port_id in plugs:
             if port_id in awaited:
                 self._seen.setdefault(port_id, seen)
@@ -187,6 +201,7 @@ class Agent:
                 type=segment.network_type,
                 segmentation_id=segment.vni,
                 more=max(0, len(new) - TOLD_AT_ONCE),
+                do="give the network one type and one segmentation-id on all hosts",
             )
         self._apart = apart
 
@@ -200,6 +215,7 @@ class Agent:
                 host=host,
                 tunnel_ip=str(endpoint),
                 holder=fabric.holders[endpoint],
+                do="give the later one of the two a tunnel.local_ip of its own",
             )
         told = {each: at for each, at in self._refused.items() if clock - at < REFUSED_EVERY}
         self._refused = told | dict.fromkeys(refused, clock)
@@ -216,6 +232,7 @@ class Agent:
                 network=segment.network_id,
                 mac=mac,
                 more=max(0, len(frozen) - TOLD_AT_ONCE),
+                do="`portwatch explain` the MAC: see which hosts claim it, and stop one of them",
             )
         self._frozen = set(moves.frozen)
         self.metrics.mac_frozen.set(len(self._frozen))
@@ -223,16 +240,28 @@ class Agent:
     def committed(self, bridge: Bridge, generation: int) -> None:
         """A bridge holds what was wanted at *generation*."""
         installed = self.reactor.committed(bridge, generation, now())
-        done = time.perf_counter()
-        local = self.metrics.convergence_seconds.labels("local")
+        done, today, reached = time.perf_counter(), now(), self.reactor.reached
         for port_id in installed:
             if (seen := self._seen.pop(port_id, None)) is not None:
-                local.observe(done - seen)
-                log.info("port installed", port=port_id, seconds=round(done - seen, 4))
-        remote = self.metrics.convergence_seconds.labels("remote")
-        while self.exchange.remote_seen and self.exchange.remote_seen[0][0] <= self.reactor.reached:
-            remote.observe(max(0.0, (now() - self.exchange.remote_seen.popleft()[1]).total_seconds()))
+                claim = (self.reactor.plugs[port_id].port.network_id, self.identity.host, port_id)
+                self._local(Timing(today, "local", claim, done - seen), installed=True)
+        while self._removed and self._removed[0][0] <= reached:
+            _, seen, claim = self._removed.popleft()
+            self._local(Timing(today, "local", claim, done - seen), installed=False)
+        while self.exchange.remote_seen and self.exchange.remote_seen[0][0] <= reached:
+            _, said, claim = self.exchange.remote_seen.popleft()
+            self.convergence.observe(Timing(today, "remote", claim, max(0.0, (today - said).total_seconds())))
         self._carry_out()
+
+    def _local(self, timing: Timing, *, installed: bool) -> None:
+        self.convergence.observe(timing)
+        network_id, _, port_id = timing.claim
+        log.info(
+            "port installed" if installed else "port removed",
+            port=port_id,
+            network=network_id,
+            seconds=round(timing.seconds, 4),
+        )
 
 
 class _Account:

@@ -116,6 +116,18 @@ def changes(before: Claim | None, after: Claim | None) -> tuple[PortEvent, ...]:
     return () if same == after else (PortUpdated(after),)
 
 
+def rewires(held: Claim | None, event: PortEvent) -> bool:
+    """Can this event change a flow elsewhere, when *held* is what was known of the claim?
+
+    That a port has become active changes none: its flows are there since it was built.
+    """
+    if held is None or isinstance(event, PortRemoved):
+        return (held is None) != isinstance(event, PortRemoved)
+    claim = event.claim
+    told = replace(held, status=claim.status, session=claim.session, revision=claim.revision, reason=claim.reason)
+    return told != claim or held.forwards != claim.forwards
+
+
 def manifest_of(network_id: NetworkId, host: HostName, session: str, claims: Iterable[Claim]) -> Manifest:
     """Return the manifest over *claims*, one host's share of a network."""
     lines = sorted(f"{claim.port.port_id} {claim.session} {claim.revision}" for claim in claims)

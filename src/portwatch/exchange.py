@@ -8,7 +8,8 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from ipaddress import ip_network
@@ -19,15 +20,28 @@ from portwatch import __version__, wire
 from portwatch.bus.connection import Broker, Message, Publication
 from portwatch.bus.link import Link, Words
 from portwatch.config import Config
+from portwatch.convergence import Convergence, Timing
 from portwatch.errors import IdentityTaken, Refused
-from portwatch.events import LEAVING, OFFLINE, ONLINE, STOPPED, ClaimGone, HostStatus, Manifest, PortEvent, PortRemoved
+from portwatch.events import (
+    LEAVING,
+    OFFLINE,
+    ONLINE,
+    STOPPED,
+    ClaimGone,
+    ClaimKey,
+    HostStatus,
+    Manifest,
+    PortEvent,
+    PortRemoved,
+    rewires,
+)
 from portwatch.fabric.announcer import Identity
 from portwatch.fabric.directory import Directory
 from portwatch.fabric.reactor import Reactor, StaleEvent
 from portwatch.fabric.tenure import Reply, Tenure
 from portwatch.mailbox import Mailbox
 from portwatch.metrics import Metrics
-from portwatch.model import HostName, IpNetwork, NetworkId
+from portwatch.model import HostName, IpNetwork, NetworkId, Status
 from portwatch.wire import News
 
 INBOX_SLICE = 200
@@ -60,6 +74,7 @@ class Exchange:
         reactor: Reactor,
         broker: Broker,
         metrics: Metrics,
+        convergence: Convergence,
         decided: Callable[[], None],
         directory: Directory | None = None,
     ) -> None:
@@ -69,6 +84,7 @@ class Exchange:
         self.link.when_changed(self._count_connections)
         self.connected_at = self.started_at = now()
         self._config, self._identity, self._reactor, self._metrics = config, identity, reactor, metrics
+        self._convergence = convergence
         self._decided = decided
         self._directory = directory
         self._allowed = _allowed(config, identity)
@@ -85,8 +101,11 @@ class Exchange:
         self._overwritten: set[str] = set()
         """Topics that may be ours, and on which others have spoken."""
         self._logged: dict[str, tuple[float, int]] = {}
-        self.remote_seen: deque[tuple[int, datetime]] = deque(maxlen=REMOTE_SEEN)
+        self.remote_seen: deque[tuple[int, datetime, ClaimKey]] = deque(maxlen=REMOTE_SEEN)
         """Events of others that changed what is wanted: the generation, and the event's own time."""
+        self._rewiring: list[tuple[datetime, ClaimKey]] = []
+        """Of the messages in hand: the events that ask for other flows, if those of their port differ at all."""
+        self._connections = 0
 
     # --- what the reactor has decided ---------------------------------------------------------------------------------
 
@@ -95,9 +114,17 @@ class Exchange:
         reactor = self._reactor
         for event in reactor.events:
             publications = self._words(event)
-            said = partial(self._published, since)
+            said = partial(self._published, since, event.key)
             self.link.say(publications[0].topic, Words(publications, said))
             self._metrics.port_events.labels(event.type, "local").inc()
+            if event.claim.status is Status.ERROR:
+                log.warning(
+                    "a port is not wired",
+                    port=event.claim.port.port_id,
+                    network=event.claim.port.network_id,
+                    reason=event.claim.reason,
+                    do="correct what the reason names; `portwatch explain` tells all that is known of the port",
+                )
             self._tell_followers(publications[0].payload)
         reactor.events.clear()
         for network_id in reactor.manifests:
@@ -118,7 +145,13 @@ class Exchange:
             self._say_again(clock)
         snapshots = self._reactor.snapshots
         for network_id, hosts in snapshots.to_ask_again(clock).items():
-            log.warning("a network stays incomplete; asking the bus for it again", network=network_id, hosts=len(hosts))
+            log.warning(
+                "a network stays incomplete; asking the bus for it again",
+                network=network_id,
+                host=hosts[0],
+                more=len(hosts) - 1,
+                do="see that these hosts' agents run, and that the broker's queue limits fit all that is retained",
+            )
             self.link.listen_again(each for host in hosts for each in self.topics.of_share(network_id, host))
         if snapshots.asked != self._asked:
             self._asked = snapshots.asked
@@ -190,7 +223,7 @@ class Exchange:
         """Wait for our announcement to come back, and, if somebody seems to live under our name, for his answer."""
         await self._answered_within(ANSWER_SECONDS, lambda: self._tenure.announced)
         if self._tenure.predecessor:
-            log.warning("another agent of this name was online; waiting for its answer", host=self._identity.host)
+            log.info("another agent of this name was online; waiting for its answer", host=self._identity.host)
             await self._answered_within(ANSWER_SECONDS, lambda: not self._tenure.predecessor)
         self._tenure.settle()
         self.connected_at = now()
@@ -213,8 +246,13 @@ class Exchange:
                 raise self._taken()
         elif reply is Reply.ANSWER:
             if (more := self._unsaid("tenure")) is not None:
-                words = "another agent spoke under this host's name"
-                log.warning(words, host=self._identity.host, session=status.session, more=more)
+                log.warning(
+                    "another agent spoke under this host's name",
+                    host=self._identity.host,
+                    session=status.session,
+                    more=more,
+                    do="give one of the two another name (key host); it has been told, and should have stopped",
+                )
             answer = self._present()
             self.link.say(answer.topic, Words((answer,)))
         self._introduction.set()
@@ -257,7 +295,7 @@ class Exchange:
 
     # --- for those who watch ------------------------------------------------------------------------------------------
 
-    async def follow(self) -> AsyncIterator[bytes]:
+    async def follow(self) -> AsyncGenerator[bytes]:
         """Yield the JSON of each port event from now on, of this host and those it listens to."""
         queue: asyncio.Queue[bytes] = asyncio.Queue(FOLLOWERS_BEHIND)
         self._followers.add(queue)
@@ -283,6 +321,7 @@ class Exchange:
         return filters
 
     def _hear(self, messages: Mapping[str, tuple[News, bool]]) -> None:
+        generation = self._reactor.generation
         with self._reactor.together():
             for topic, (news, replayed) in messages.items():
                 try:
@@ -293,8 +332,15 @@ class Exchange:
                     # A retained message that trips us would end every agent that reads it, and every start of it.
                     self._metrics.refused("fault")
                     if (more := self._unsaid("fault")) is not None:
-                        words = "a message from the bus could not be handled; it is passed over"
-                        log.exception(words, topic=topic[:200], more=more)
+                        log.exception(
+                            "a message from the bus could not be handled; it is passed over",
+                            topic=topic[:200],
+                            more=more,
+                            do="report this, it is a fault of portwatch's",
+                        )
+        if self._reactor.generation != generation:
+            self.remote_seen.extend((self._reactor.generation, *each) for each in self._rewiring)
+        self._rewiring.clear()
         self._decided()
 
     def _hear_one(self, news: News, *, replayed: bool) -> None:
@@ -308,6 +354,9 @@ class Exchange:
                 self._reactor.snapshots.unstated(network_id, host, clock)
                 self._note_overwritten(self.topics.manifest(network_id, host))
             case HostStatus():
+                before = self._reactor.hosts.get(news.host)
+                if before is not None and before.state != news.state:
+                    log.info("a host changed its state", host=news.host, state=news.state, before=before.state)
                 self._reactor.seen(news, clock)
             case wire.HostGone():
                 self._reactor.forgot(news.host)
@@ -330,14 +379,17 @@ class Exchange:
     def _hear_of_port(self, news: PortEvent | ClaimGone, clock: float, *, replayed: bool) -> None:
         if self._directory is not None and isinstance(news, PortEvent) and news.key[1] == self._identity.host:
             self._directory.recalled(news.claim)
-        generation = self._reactor.generation
-        heard = self._reactor.heard(news, now(), clock, replayed=replayed)
-        if not heard or isinstance(news, ClaimGone):
+        held = self._reactor.fabric.claims.get(news.key)
+        if not self._reactor.heard(news, now(), clock, replayed=replayed):
             return
+        if isinstance(news, ClaimGone):
+            if held is None:
+                return
+            news = PortRemoved(held)  # its own last word was overtaken, or lost
         self._metrics.port_events.labels(news.type, "remote").inc()
-        self._tell_followers(wire.encode_event(news))
-        if self._reactor.generation != generation and news.time is not None and news.time >= self.connected_at:
-            self.remote_seen.append((self._reactor.generation, news.time))
+        self._tell_followers(wire.encode_event(replace(news, time=news.time or now())))
+        if news.time is not None and news.time >= self.connected_at and rewires(held, news):
+            self._rewiring.append((news.time, news.key))
 
     def _refuse(self, topic: str, error: Refused) -> None:
         self._metrics.refused(error.reason)
@@ -348,6 +400,7 @@ class Exchange:
                 topic=topic[:200],
                 detail=error.detail[:200],
                 more=more,
+                do="see who publishes that; it changed nothing here",
             )
 
     def _unsaid(self, what: str) -> int | None:
@@ -399,11 +452,12 @@ class Exchange:
         )
 
     def _count_connections(self) -> None:
-        if self.link.trouble is None and self.link.connections > 1:
+        if self.link.connections > self._connections > 0:
             self._metrics.reconnects.labels("bus").inc()
+        self._connections = self.link.connections
 
-    def _published(self, since: float) -> None:
-        self._metrics.convergence_seconds.labels("published").observe(time.perf_counter() - since)
+    def _published(self, since: float, claim: ClaimKey) -> None:
+        self._convergence.observe(Timing(now(), "published", claim, time.perf_counter() - since))
 
     def _tell_followers(self, payload: bytes) -> None:
         for queue in self._followers:

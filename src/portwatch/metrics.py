@@ -113,7 +113,7 @@ class Metrics:
         )
         self.convergence_seconds = Histogram(
             "portwatch_convergence_seconds",
-            "Time that news of a port takes. local: from seen in OVSDB to flows committed here;"
+            "Time that news of a port takes. local: from a change seen in OVSDB to flows committed here;"
             " published: from seen to on the bus; remote: from the other host's event to flows committed here"
             " (two clocks).",
             ["stage"],
@@ -158,7 +158,7 @@ class Metrics:
         )
         self.orphan_interfaces = Gauge(
             "portwatch_orphan_interfaces",
-            "Interfaces on the integration bridge whose device is gone.",
+            "Interfaces on the integration bridge whose device is gone (ofport -1): rows that were left behind.",
             registry=registry,
         )
         self.last_event_id = Gauge(

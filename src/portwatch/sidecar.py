@@ -5,10 +5,8 @@ A task that returns or fails ends the process; whoever supervises it starts it a
 
 import asyncio
 import json
-import logging
 import signal
 import socket
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Coroutine
 from contextlib import AsyncExitStack
@@ -26,6 +24,7 @@ from portwatch.bus.mqtt import MqttBroker, MqttSettings
 from portwatch.config import Config, Details, Loaded, MemoryBus, OvsdbSocket
 from portwatch.errors import ConfigurationError, OvsdbError
 from portwatch.fabric.announcer import Identity
+from portwatch.http import page
 from portwatch.http.messages import Event, EventStream, Response, failure, json_response
 from portwatch.http.server import Handler, Server
 from portwatch.metrics import Metrics
@@ -205,7 +204,7 @@ class Sidecar:
 
     def _note_bridges(self, trouble: str) -> None:
         if trouble != self._bridges_trouble:
-            log.warning("bridges not made yet", error=trouble)
+            log.warning("bridges not made yet", error=trouble, do="see that ovs-vswitchd runs; it is tried again")
         self._bridges_trouble = trouble
 
     async def _count_connections(self) -> None:
@@ -220,9 +219,12 @@ class Sidecar:
 
     def _routes(self) -> dict[str, Handler]:
         return {
+            **page.routes(),
             "/metrics": lambda request: self._show_metrics(),
             "/healthz": lambda request: Response(body=b"ok\n"),
             "/readyz": lambda request: self._show_ready(),
+            "/v1/host": lambda request: self._show(views.host),
+            "/v1/convergence": lambda request: self._show(views.convergence),
             "/v1/ports": lambda request: self._show(views.ports),
             "/v1/networks": lambda request: self._show(views.networks),
             "/v1/peers": lambda request: self._show(views.peers),
@@ -301,22 +303,3 @@ def _tls(config: Config) -> Tls | None:
     if isinstance(ovsdb.remote, OvsdbSocket) or not (ovsdb.ca_cert and ovsdb.certificate and ovsdb.private_key):
         return None
     return Tls(private_key=ovsdb.private_key, certificate=ovsdb.certificate, ca_cert=ovsdb.ca_cert)
-
-
-def log_to_stderr(config: Config) -> None:
-    """Set up structlog as the configuration says: one line an event, to standard error."""
-    console = config.log.format == "console"
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-            if console
-            else structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, config.log.level.upper())),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from portwatch import __version__
 from portwatch.agent import Agent
 from portwatch.events import OFFLINE
 from portwatch.fabric.fabric import Key, Neighbor, SegmentView, Unicast, Wire
@@ -12,6 +13,35 @@ from portwatch.model import Claim, Mac, PortId, Segment
 from portwatch.openflow.flow import Flow
 
 View = dict[str, Any]
+
+
+def host(agent: Agent) -> View:
+    """Return who this agent is, and whether it has been drained."""
+    identity = agent.identity
+    return {
+        "host": identity.host,
+        "session": identity.session,
+        "tunnel_ip": str(identity.endpoint) if identity.endpoint else None,
+        "tunnel_type": agent.config.tunnel.type,
+        "version": __version__,
+        "started_at": agent.exchange.started_at.isoformat(),
+        "leaving": agent.reactor.leaving,
+    }
+
+
+def convergence(agent: Agent) -> list[View]:
+    """Return how long the latest news took, by stage, the oldest first."""
+    return [
+        {
+            "time": timing.time.isoformat(timespec="milliseconds"),
+            "stage": timing.stage,
+            "network_id": timing.claim[0],
+            "host": timing.claim[1],
+            "port_id": timing.claim[2],
+            "seconds": round(timing.seconds, 6),
+        }
+        for timing in agent.convergence.latest
+    ]
 
 
 def ports(agent: Agent) -> list[View]:
@@ -58,6 +88,7 @@ def networks(agent: Agent) -> list[View]:
     rows = []
     for network_id in sorted(fabric.networks):
         segments = [segment for segment in fabric.vlans.of if segment.network_id == network_id]
+        others = sorted(Counter(claim.host for claim in fabric.remote(network_id)).items())
         tunnelled = (each for each in segments if each.network_type.tunnelled)
         endpoints = {str(endpoint) for each in tunnelled for endpoint in fabric.segments[each].members}
         rows.append(
@@ -67,6 +98,7 @@ def networks(agent: Agent) -> list[View]:
                     {"type": each.network_type, "id": each.vni, "local_vlan": fabric.vlans.of[each]}
                     for each in segments
                 ],
+                "hosts": {fabric.host: sum(len(fabric.segments[each].wired) for each in segments), **dict(others)},
                 "local_ports": sum(len(fabric.segments[each].wired) for each in segments),
                 "remote_ports": sum(1 for _ in fabric.remote(network_id)),
                 "peers": sorted(endpoints),
@@ -208,12 +240,14 @@ def metrics(agent: Agent) -> None:
         gauges.flows.labels(programmer.bridge).set(sum(isinstance(item, Flow) for item in installed))
     conflicts = (
         reactor.fabric.verdict(segment, mac).contested
-        for segment, view in _segments(agent, None)
-        for mac in view.stations
+        for segment, view in reactor.fabric.segments.items()
+        for mac, claims in view.stations.items()
+        if len(claims) > 1
     )
     gauges.mac_conflicts.set(sum(conflicts))
     gauges.tunnel_address_conflicts.set(len(reactor.fabric.refused))
     gauges.networks_incomplete.set(len(reactor.snapshots.incomplete(agent.clock())))
+    gauges.orphan_interfaces.set(len(agent.picture.orphans))
     gauges.vlan_free.set(reactor.fabric.vlans.free)
     gauges.last_event_id.set(reactor.announcer.last_number)
     for component in ("ovsdb", "switch", "bus"):

@@ -14,6 +14,7 @@ from portwatch.bus.connection import Message, Publication
 from portwatch.bus.memory import MemoryBroker
 from portwatch.config import Config
 from portwatch.config.keys import Tunnel
+from portwatch.convergence import Convergence
 from portwatch.events import ONLINE, HostStatus, PortUpdated, key_of
 from portwatch.exchange import Exchange
 from portwatch.fabric.announcer import Identity
@@ -37,7 +38,10 @@ class Hearer:
         self.reactor.plugged(plugs, SWITCH_PORTS, START)
         self.metrics = Metrics("0", reasons=wire.REASONS)
         self.broker = MemoryBroker()
-        self.exchange = Exchange(config or Config(), identity, self.reactor, self.broker, self.metrics, self._decided)
+        convergence = Convergence(self.metrics)
+        self.exchange = Exchange(
+            config or Config(), identity, self.reactor, self.broker, self.metrics, convergence, self._decided
+        )
 
     def _decided(self) -> None:
         self.exchange.carry_out(0.0)

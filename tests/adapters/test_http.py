@@ -165,6 +165,8 @@ async def test_a_page_may_load_nothing_from_elsewhere() -> None:
 
     assert "default-src 'none'" in policy
     assert "script-src 'self';" in policy
+    assert "unsafe" not in policy
+    assert "require-trusted-types-for 'script'" in policy
     assert "frame-ancestors 'none'" in policy
 
 

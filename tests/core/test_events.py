@@ -16,6 +16,7 @@ from portwatch.events import (
     changes,
     key_of,
     manifest_of,
+    rewires,
 )
 from portwatch.model import Claim, HostName, Kind, Mac, NetworkId, PortId, State, Status, Vni, fixed_ip
 from tests.core.fleet import a_claim, a_port, an_endpoint
@@ -157,3 +158,23 @@ def test_a_port_that_only_looks_different_has_the_same_manifest() -> None:
     share = [a_claim(a_port(mac=Mac("fa:16:3e:00:00:09")))]
 
     assert manifest_of(BLUE, HV2, "s", share) == manifest_of(BLUE, HV2, "s", [a_claim()])
+
+
+# --- what changes a flow elsewhere --------------------------------------------------------------------------------
+
+
+def test_a_port_that_comes_goes_or_has_another_place_rewires() -> None:
+    built = a_claim(status=Status.BUILD)
+
+    assert rewires(None, PortAdded(built))
+    assert rewires(built, PortRemoved(built))
+    assert rewires(built, PortUpdated(replace(built, seq=built.seq + 1)))
+    assert rewires(built, PortUpdated(replace(built, status=Status.DOWN)))
+
+
+def test_a_port_that_becomes_active_is_said_again_or_had_gone_before_rewires_nothing() -> None:
+    built = a_claim(status=Status.BUILD)
+
+    assert not rewires(built, PortUpdated(replace(built, status=Status.ACTIVE, revision=9)))
+    assert not rewires(built, PortUpdated(replace(built, session="another", reason="words")))
+    assert not rewires(None, PortRemoved(built))

@@ -762,3 +762,19 @@ def test_what_is_told_piece_by_piece_is_what_a_whole_picture_shows(batches: list
     assert picture.switch_ports == whole.switch_ports
     assert picture.unfit == whole.unfit
     assert picture.expires is None
+
+
+# --- orphans ------------------------------------------------------------------------------------------------------
+
+
+def test_an_interface_of_the_integration_bridge_without_a_device_is_an_orphan() -> None:
+    host = a_host(tap1="p1", tap2="p2")
+    host.ovsdb.add("tap3", ofport=-1, bridge="br-tun")
+
+    host.ovsdb.set("Interface", "tap2", ofport=-1)
+
+    assert host.look().plugs == {P2: None}
+    assert host.picture.orphans == ["tap2"]
+    host.ovsdb.remove("tap2")
+    host.look()
+    assert host.picture.orphans == []

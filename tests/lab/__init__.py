@@ -10,6 +10,7 @@ from tests.lab.hypervisor import Hypervisor
 from tests.lab.lab import Lab
 from tests.lab.ports import Keys, Network, Port
 from tests.lab.probe import Gap, PingResult, Probe, ProbeResult
+from tests.lab.prometheus import Prometheus
 from tests.lab.services import Dnsmasq, Lease
 from tests.lab.vm import Nic, Vm
 from tests.lab.waiting import eventually
@@ -37,6 +38,7 @@ __all__ = [
     "Probe",
     "ProbeResult",
     "ProcessFailed",
+    "Prometheus",
     "Recorder",
     "Vm",
     "eventually",

@@ -10,8 +10,9 @@ import secrets
 import shutil
 import signal
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -25,6 +26,7 @@ from tests.lab.openvswitch import make_template
 from tests.lab.ownership import Record
 from tests.lab.ports import Keys
 from tests.lab.processes import Children
+from tests.lab.prometheus import Prometheus
 from tests.lab.underlay import Underlay
 from tests.lab.vm import Nic, Vm
 
@@ -115,6 +117,11 @@ class Lab:
         new = Agent(self._children, hypervisor, self.broker.url, command, environment)
         self.agents.append(new)
         return new
+
+    def prometheus(self, rules: Path, agents: Iterable[Agent]) -> Prometheus:
+        """Prepare a Prometheus beside the broker, for *agents* that listen where it reaches them."""
+        targets = [agent.environment["PORTWATCH_HTTP__LISTEN"] for agent in agents]
+        return Prometheus(self._children, self.broker.namespace, rules, targets)
 
     def mac(self) -> str:
         """Return a MAC address not given before."""

@@ -140,7 +140,11 @@ class Link:
                     raise stepping_down
             except BusUnavailable as error:
                 if self.trouble != str(error):
-                    log.warning("no connection to the bus; trying again", error=str(error))
+                    log.warning(
+                        "no connection to the bus; trying again",
+                        error=str(error),
+                        do="see that the broker runs and lets this host in (keys bus.*); what is wired stays wired",
+                    )
                 self.trouble = str(error)
                 self._on_change()
                 if loop.time() - since > STOOD:
@@ -222,7 +226,13 @@ class Link:
     def _note_refusals(self, error: BusRefused) -> None:
         new = [topic for topic in error.topics if topic not in self.refused]
         if new:
-            log.error("the bus refuses what we ask", topic=new[0], error=str(error), more=len(new) - 1)
+            log.error(
+                "the bus refuses what we ask",
+                topic=new[0],
+                error=str(error),
+                more=len(new) - 1,
+                do="let this host's user write and read it, in the broker's access list",
+            )
         self.refused |= dict.fromkeys(error.topics, str(error))
         self._on_change()
 

@@ -12,7 +12,7 @@ import click
 
 from portwatch import __version__
 from portwatch.cli import directory, follow, query
-from portwatch.config import Config, Loaded, Loop, effective, load
+from portwatch.config import Config, Loaded, LogFormat, Loop, effective, load
 from portwatch.errors import ConfigurationError, IdentityTaken, PortwatchError
 
 P = ParamSpec("P")
@@ -75,11 +75,19 @@ def main() -> None:
 
 @main.command()
 @CONFIG
+@click.option(
+    "--log-format",
+    type=click.Choice([form.value for form in LogFormat]),
+    help="In place of `log.format`: console for people.",
+)
 @_faults_as_exit_status
-def run(config: Path | None) -> None:
+def run(config: Path | None, log_format: str | None) -> None:
     """Run the sidecar until SIGTERM or SIGINT; logs go to standard error."""
-    from portwatch.sidecar import Sidecar, log_to_stderr  # the other commands start without its weight
+    from portwatch.logs import log_to_stderr
+    from portwatch.sidecar import Sidecar  # the other commands start without its weight
 
+    if log_format is not None:
+        os.environ["PORTWATCH_LOG__FORMAT"] = log_format
     loaded = _load(config)
     log_to_stderr(loaded.config)
     with asyncio.Runner(loop_factory=_loop_factory(loaded.config)) as runner:

@@ -296,6 +296,11 @@ class Reactor:
         """The ports whose flows are not yet committed."""
         return self._awaiting.keys()
 
+    @property
+    def installed(self) -> AbstractSet[PortId]:
+        """The ports whose flows are committed."""
+        return self._installed
+
     # --- questions ----------------------------------------------------------------------------------------------------
 
     @property

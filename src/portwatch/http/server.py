@@ -119,7 +119,7 @@ class Server:
             if not isinstance(reply, Response | EventStream):
                 raise TypeError(f"{reply!r} is not a reply")
         except Exception:
-            log.exception("request failed", path=request.path)
+            log.exception("request failed", path=request.path, do="report this, it is a fault of portwatch's")
             return failure(HTTPStatus.INTERNAL_SERVER_ERROR, "this failed here; the agent's log says how")
         if isinstance(reply, EventStream) and self._streams() >= self._limits.streams:
             await close(reply.events)
@@ -149,4 +149,4 @@ async def _guarded(serving: Coroutine[None, None, None]) -> None:
     try:
         await serving
     except Exception:
-        log.exception("connection failed")
+        log.exception("connection failed", do="report this, it is a fault of portwatch's")

@@ -236,7 +236,12 @@ class Database:
         if live is not self._live:
             if self._live is not None:
                 self._lose(self._session.reason)
-                log.warning("ovsdb disconnected", remote=self.remote, reason=self._link.reason)
+                log.warning(
+                    "ovsdb disconnected",
+                    remote=self.remote,
+                    reason=self._link.reason,
+                    do="see that ovsdb-server runs; what is wired stays wired",
+                )
             if live is not None:
                 self._live = self._replica = live
                 self._whole = True
@@ -244,7 +249,12 @@ class Database:
                 self._log_connected("ovsdb connected", remote=self.remote, connections=self._link.connections)
         elif live is None and self._session.reason not in ("", self._link.reason):
             self._turn(replace(self._link, reason=self._session.reason))
-            log.warning("ovsdb not connected", remote=self.remote, reason=self._link.reason)
+            log.warning(
+                "ovsdb not connected",
+                remote=self.remote,
+                reason=self._link.reason,
+                do="see that ovsdb-server runs and that ovsdb.remote is its address; it is tried again",
+            )
         for sent, flight in self._flights.items():
             if sent.ask() != INCOMPLETE and not flight.done():
                 flight.set_result(None)

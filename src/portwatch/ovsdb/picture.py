@@ -19,6 +19,8 @@ PATCH_TO_INTEGRATION: Final = "patch-int"
 TUNNEL_PORTS: Final[Mapping[NetworkType, str]] = {kind: f"pw-{kind}" for kind in sorted(TUNNEL_TYPES)}
 """Names of our own ports; Neutron's for the patch ports, which operators know."""
 
+NO_DEVICE: Final = -1
+"""The ofport that ovs-vswitchd writes for an Interface whose device it cannot open."""
 OFPORT_PATIENCE: Final = 10.0
 """Seconds for which a wired port whose ofport is unset stays wired: the column is ephemeral, and empty for a moment
 after ovsdb-server restarts."""
@@ -73,6 +75,15 @@ class Picture:
     def bridge(self, name: str) -> BridgeRow | None:
         """Return the row of a bridge."""
         return next((row for row in self._bridges.values() if row.name == name), None)
+
+    @property
+    def orphans(self) -> list[str]:
+        """The names of the integration bridge's interfaces without a device: the row is left, the device is gone."""
+        return sorted(
+            row.name
+            for uuid, row in self._interfaces.items()
+            if row.ofport == NO_DEVICE and self._bridge_name(uuid) == self.integration
+        )
 
     def port_row(self, port_id: PortId) -> UUID | None:
         """Return the Port row of a port that is plugged in."""
@@ -196,15 +207,19 @@ class Picture:
 
     def _plug(self, uuid: UUID, clock: float) -> Plug | Unfit | None:
         interface, port = self._interfaces.get(uuid), self._ports.get(self._port_of.get(uuid, uuid))
-        bridge = self._bridges.get(self._bridge_of.get(port.uuid, port.uuid)) if port else None
         since = self._unset.pop(uuid, clock)
-        if interface is None or port is None or bridge is None or bridge.name != self.integration:
+        if interface is None or port is None or self._bridge_name(uuid) != self.integration:
             return None
         if interface.ofport is None and (held := self._held(uuid)) is not None and clock - since < OFPORT_PATIENCE:
             self._unset[uuid] = since
             numbered = InterfaceRow(uuid, interface.name, interface.type, held.ofport, interface.external_ids)
             return plug(numbered, port, directory=self._directory)
         return plug(interface, port, directory=self._directory)
+
+    def _bridge_name(self, interface: UUID) -> str | None:
+        port = self._port_of.get(interface)
+        bridge = self._bridges.get(self._bridge_of.get(port, port)) if port else None
+        return bridge.name if bridge else None
 
     def _held(self, uuid: UUID) -> Plug | None:
         port_id = self._claimed.get(uuid)

@@ -72,7 +72,12 @@ class RecordKeeper:
             try:
                 await self._write()
             except OvsdbUnavailable as error:
-                log.warning("Port rows not written yet", ports=len(self._writing), error=str(error))
+                log.warning(
+                    "Port rows not written yet",
+                    ports=len(self._writing),
+                    error=str(error),
+                    do="see that ovsdb-server runs; they are written as soon as it does",
+                )
                 for port_id, record in self._writing.items():
                     if port_id not in self._wanted:
                         self._wanted.put(port_id, record)
@@ -104,7 +109,13 @@ class RecordKeeper:
                     self._writing.pop(port_id, None)
         if self._writing:
             ports = list(self._writing)
-            log.error("ovsdb-server refuses what we write", ports=len(ports), port=ports[0], error=error)
+            log.error(
+                "ovsdb-server refuses what we write",
+                ports=len(ports),
+                port=ports[0],
+                error=error,
+                do="see whether it is a backup server or out of space; it is tried again, a restart would forget it",
+            )
         # Perhaps all are refused, for a while: what is not written would be forgotten at the next restart.
         self._refused |= self._writing
         self._offer_again = asyncio.get_running_loop().time() + REFUSED_RETRY

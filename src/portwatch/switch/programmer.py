@@ -40,6 +40,8 @@ PURGE_AGAIN: Final = 1.0
 them what has just been purged."""
 REFUSED_AGAIN: Final = 300.0
 """Seconds after which the switch is offered again what it has refused."""
+MADE_WITHIN: Final = 1.0
+"""Seconds after the start in which a missing bridge is worth no word: we are just making it."""
 SLICE: Final = 500
 """Flows read before other tasks get their turn."""
 
@@ -101,6 +103,9 @@ class Programmer:
         self._backoff = Backoff()
         self._newly_come = False
         self._connected = 0
+        self._begun = perf_counter()
+        self._told: str | None = None
+        """The trouble that was last told of, if it is not over."""
         self._unknown = 0
         self._suspect = False
         self._echoes = 0
@@ -214,7 +219,7 @@ class Programmer:
             await self._ofctl.commit(self.bridge, Bundle(purges).text())
         except (BundleRejected, BundleInvalid, OutcomeUnknown) as error:
             # It was taken the first time, and what it is about ends by itself (LEARNED_FOR).
-            log.warning("learned entries could not be purged again", bridge=self.bridge, error=error.detail)
+            log.info("learned entries could not be purged again", bridge=self.bridge, error=error.detail)
 
     async def _audit(self) -> None:
         """Read back, and owe what is not as we left it."""
@@ -230,6 +235,7 @@ class Programmer:
                 missing=drift.missing,
                 changed=drift.changed,
                 unknown=drift.unknown,
+                do="see who else programs this bridge: ovs-vsctl get-controller, another agent, a person",
             )
 
     async def _read_back(self) -> Drift:
@@ -255,7 +261,12 @@ class Programmer:
         self._metrics.resync_seconds.observe(self._read_took)
         if first:
             self.trouble = "what the switch holds is being brought up to date" if self._ledger.owes else None
-            log.info("switch read back", bridge=self.bridge, items=len(self._ledger.installed))
+            log.info(
+                "switch read back",
+                bridge=self.bridge,
+                items=len(self._ledger.installed),
+                seconds=round(perf_counter() - started, 4),
+            )
         return drift
 
     async def _pause(self) -> bool:
@@ -293,7 +304,12 @@ class Programmer:
             self._ledger.lost()
             self._unknown += 1
             if self._unknown == 1:
-                log.warning("commit without an answer, reading the switch back", bridge=self.bridge, error=error.detail)
+                log.warning(
+                    "commit without an answer, reading the switch back",
+                    bridge=self.bridge,
+                    error=error.detail,
+                    do="nothing, if it is one; else see what keeps ovs-vswitchd busy",
+                )
             else:
                 self._say_trouble(f"commits go unanswered: {error.detail}")
                 await self._pause()
@@ -356,12 +372,24 @@ class Programmer:
             bridge=self.bridge,
             reason=reason,
             flow=mod.line,
+            do="see the reason in docs/alerts.md, PortwatchFlowsRefused; it is offered again every five minutes",
         )
 
     def _count(self, result: str) -> None:
         self._metrics.bundles.labels(self.bridge, result).inc()
 
     def _say_trouble(self, trouble: str | None) -> None:
-        if trouble is not None and self.trouble != trouble:
-            log.warning("the switch does not hold what is wanted", bridge=self.bridge, why=trouble)
         self.trouble = trouble
+        making = not self._connected and perf_counter() - self._begun < MADE_WITHIN
+        if trouble == self._told or making:
+            return
+        if trouble is None:
+            log.info("the switch holds what is wanted", bridge=self.bridge)
+        else:
+            log.warning(
+                "the switch does not hold what is wanted",
+                bridge=self.bridge,
+                why=trouble,
+                do="see that ovs-vswitchd runs, and that openflow.rundir is its; it is tried again",
+            )
+        self._told = trouble
