@@ -18,7 +18,7 @@ from uuid import uuid4
 
 import structlog
 
-from portwatch import __version__, views, wire
+from portwatch import __version__, certificate, views, wire
 from portwatch.agent import Agent
 from portwatch.bus.connection import Broker
 from portwatch.bus.memory import MemoryBroker
@@ -26,6 +26,7 @@ from portwatch.bus.mqtt import MqttBroker, MqttSettings
 from portwatch.config import Config, Details, Loaded, MemoryBus, OvsdbSocket
 from portwatch.errors import ConfigurationError, OvsdbError
 from portwatch.fabric.announcer import Identity
+from portwatch.http.access import Access
 from portwatch.http.messages import Event, EventStream, Response, failure, json_response
 from portwatch.http.server import Handler, Server
 from portwatch.metrics import Metrics
@@ -70,7 +71,8 @@ class Sidecar:
         log.info("portwatch starts", version=__version__, ovsdb=str(config.ovsdb.remote), bus=str(config.bus.url))
         async with AsyncExitStack() as stack:
             if config.http.listen is not None:
-                await stack.enter_async_context(Server(config.http.listen, self._routes(), actions=self._actions()))
+                server = Server(config.http.listen, self._routes(), actions=self._actions(), access=access_of(config))
+                await stack.enter_async_context(server)
             self._database = await stack.enter_async_context(
                 Database(str(config.ovsdb.remote), TABLES, tls=_tls(config))
             )
@@ -135,6 +137,7 @@ class Sidecar:
             session=identity.session,
             tunnel_ip=str(identity.endpoint) if identity.endpoint else None,
         )
+        self._check_name(host)
         agent = Agent(config, identity, self.picture, self._database, self._ofctl, broker_of(config), self.metrics)
         self._bus_task = self._start("bus", agent.exchange.link.run())
         self._start("inbox", agent.exchange.read())
@@ -151,6 +154,17 @@ class Sidecar:
             return HostName(name)
         except ValueError as error:
             raise ConfigurationError("this system's host name", "host", name, f"a name for the bus: {error}") from None
+
+    def _check_name(self, host: HostName) -> None:
+        """Say so when our certificate is another's: a broker that goes by it refuses all that this host says."""
+        path = self.config.bus.certificate
+        try:
+            name = certificate.read(path).common_name if path else host
+        except (OSError, ValueError) as error:
+            log.warning("the certificate for the bus cannot be read", error=str(error))
+            return
+        if name != host:
+            log.warning("the certificate for the bus is of another name", file=str(path), name=name, host=host)
 
     async def _keep_bridges(self) -> None:
         """Make what is missing of bridges, patch ports and tunnel ports: at the start, and whenever some of it goes.
@@ -265,7 +279,19 @@ class Sidecar:
     def _show_metrics(self) -> Response:
         if self.agent is not None:
             views.metrics(self.agent)
+        self._show_expiry()
         return Response(body=self.metrics.render(), content_type=self.metrics.content_type)
+
+    def _show_expiry(self) -> None:
+        config = self.config
+        files = {"bus": config.bus.certificate, "ovsdb": config.ovsdb.certificate, "http": config.http.certificate}
+        for component, path in files.items():
+            if path is not None:
+                try:
+                    expiry = certificate.read(path).not_after.timestamp()
+                except (OSError, ValueError):
+                    expiry = 0  # which is an alarm
+                self.metrics.certificate_expiry.labels(component).set(expiry)
 
     def _show_events(self) -> EventStream | Response:
         if self.agent is None:
@@ -294,6 +320,12 @@ def broker_of(config: Config) -> Broker:
             private_key=bus.private_key,
         )
     )
+
+
+def access_of(config: Config) -> Access:
+    """Return what is asked of those who ask this agent."""
+    http = config.http
+    return Access(certificate=http.certificate, private_key=http.private_key, token_file=http.token_file)
 
 
 def _tls(config: Config) -> Tls | None:

@@ -317,7 +317,7 @@ async def test_client_certificate_opens_where_one_is_asked_for(
         await connect_once(
             MqttSettings(url, ca_cert=ca, certificate=authority / "client.pem", private_key=authority / "client.key")
         )
-        with pytest.raises(BusUnavailable, match=r"TLS|closed the connection|reset"):
+        with pytest.raises(BusUnavailable, match="the broker wants a certificate of us"):
             await connect_once(MqttSettings(url, ca_cert=ca))
         with pytest.raises(BusUnavailable, match="TLS failed"):
             await connect_once(

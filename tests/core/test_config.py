@@ -104,6 +104,9 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         "ports.unknown_unicast": "`flood`",
         "peers.grace": "`keep`",
         "http.listen": "`127.0.0.1:9476`",
+        "http.certificate": "none",
+        "http.private_key": "none",
+        "http.token_file": "none",
         "log.level": "`info`",
         "log.format": "`json`",
     }
@@ -182,9 +185,9 @@ def test_a_variable_may_name_the_file_and_an_argument_wins_over_it(file: Path, t
         ("peers.grace", "0", 0.0),
         ("peers.grace", "12.5", 12.5),
         ("http.listen", "off", None),
-        ("http.listen", "0.0.0.0:80", Listen("0.0.0.0", 80)),
+        ("http.listen", "127.0.0.2:80", Listen("127.0.0.2", 80)),
         ("http.listen", "localhost:9476", Listen("localhost", 9476)),
-        ("http.listen", "[::]:9476", Listen("::", 9476)),
+        ("http.listen", "[::1]:9476", Listen("::1", 9476)),
         ("log.level", "debug", config.LogLevel.DEBUG),
         ("log.format", "console", config.LogFormat.CONSOLE),
         ("log.format", "  console\r\n", config.LogFormat.CONSOLE),
@@ -576,6 +579,15 @@ def test_variables_that_kubernetes_sets_for_a_service_are_no_warnings() -> None:
         ('bus = { url = "mqtts://b", private_key = "/k" }', "bus.private_key", "bus.certificate"),
         ('bus = { url = "mqtt://a@b", username = "c" }', "bus.username", "the user that bus.url names"),
         ('bus = { url = "mqtt://b", password_file = "/p" }', "bus.password_file", "bus.username beside it"),
+        ('http = { certificate = "/c" }', "http.certificate", "http.private_key"),
+        ('http = { private_key = "/k" }', "http.private_key", "http.certificate"),
+        ('http.listen = "0.0.0.0:80"', "http.listen", "http.token_file beside it, or an address of loopback"),
+        ('http = { listen = "[::]:80", token_file = "/t" }', "http.listen", "http.certificate"),
+        (
+            'http = { listen = "192.0.2.1:80", certificate = "/c", private_key = "/k" }',
+            "http.listen",
+            "http.token_file beside it",
+        ),
     ],
 )
 def test_values_that_contradict_each_other_are_refused(toml: str, key: str, expected: str, file: Path) -> None:
@@ -621,6 +633,7 @@ def test_what_is_probably_not_meant_is_a_warning(toml: str, warning: str, file: 
         'bus = { url = "mqtt+unix:///s", username = "a", password_file = "/p" }',
         'ovsdb = { remote = "ssl:[::1]:6640", ca_cert = "/a", certificate = "/b", private_key = "/c" }',
         'tunnel = { local_ip = "2001:db8::1", allowed_peers = ["2001:db8::/64"] }',
+        'http = { listen = "[::]:80", certificate = "/c", private_key = "/k", token_file = "/t" }',
     ],
 )
 def test_what_goes_together_is_no_warning(toml: str, file: Path) -> None:

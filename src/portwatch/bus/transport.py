@@ -22,6 +22,14 @@ BUSY_SECONDS: Final = 0.01
 _DEFAULT_PORTS: Final = {"mqtt": 1883, "mqtts": 8883}
 _FORMS: Final = "mqtt://[user@]host[:1883], mqtts://[user@]host[:8883] or mqtt+unix:///path"
 
+_REFUSALS: Final = {
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "the broker refuses our certificate: it has expired",
+    "SSLV3_ALERT_CERTIFICATE_REVOKED": "the broker refuses our certificate: it was revoked",
+    "TLSV1_ALERT_UNKNOWN_CA": "the broker refuses our certificate: it knows no authority that signed it",
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "the broker wants a certificate of us; set certificate and private_key",
+}
+"""What a broker's alerts mean for people (RFC 8446, section 6.2)."""
+
 
 @dataclass(frozen=True, slots=True)
 class MqttSettings:
@@ -135,6 +143,8 @@ def words(error: OSError) -> str:
     """What happened, for people."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the broker's certificate is not trusted: {error.verify_message}; check ca_cert"
+    if isinstance(error, ssl.SSLError) and error.reason in _REFUSALS:
+        return _REFUSALS[error.reason]
     if isinstance(error, ssl.SSLError):
         return f"TLS failed: {error.reason or error}; check ca_cert, certificate and private_key"
     if error.filename:

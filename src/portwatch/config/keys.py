@@ -164,7 +164,12 @@ class Http:
     listen: Listen | None = key(
         "127.0.0.1:9476",
         forms.or_word("off", forms.LISTEN),
-        "where metrics, health, API and page are served; `off` for none",
+        "where metrics, health, API and page are served; `off` for none; beyond this host only with the three below",
+    )
+    certificate: Path | None = optional(forms.PATH, "serve over TLS, with this certificate")
+    private_key: Path | None = optional(forms.PATH, "the key of this certificate")
+    token_file: Path | None = optional(
+        forms.TOKEN_FILE, "the file that holds the token which everything but `/healthz` asks for"
     )
 
 

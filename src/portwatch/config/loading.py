@@ -214,6 +214,14 @@ def _contradictions(config: Config, source: Callable[[str], str]) -> Iterator[Co
         yield wrong("bus.certificate", bus.certificate, "bus.private_key beside it")
     if bus.private_key and not bus.certificate:
         yield wrong("bus.private_key", bus.private_key, "bus.certificate beside it")
+    http = config.http
+    if http.certificate and not http.private_key:
+        yield wrong("http.certificate", http.certificate, "http.private_key beside it")
+    if http.private_key and not http.certificate:
+        yield wrong("http.private_key", http.private_key, "http.certificate beside it")
+    if http.listen and not http.listen.local and not (http.certificate and http.token_file):
+        expected = "http.certificate, http.private_key and http.token_file beside it, or an address of loopback"
+        yield wrong("http.listen", http.listen, expected)
     if bus.username and isinstance(bus.url, MqttBus) and bus.url.user not in (None, bus.username):
         yield wrong("bus.username", bus.username, "the user that bus.url names, or none there")
     if bus.password_file and not bus.user and not isinstance(bus.url, MemoryBus):

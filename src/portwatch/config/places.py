@@ -63,6 +63,11 @@ class Listen(NamedTuple):
         """Read `HOST:PORT` or `[v6]:PORT`."""
         return cls(*_host_and_port(text))
 
+    @property
+    def local(self) -> bool:
+        """Whether only this very host reaches it."""
+        return _local(self.host)
+
     def __str__(self) -> str:
         return _joined(self.host, self.port)
 
@@ -112,7 +117,7 @@ class MqttBus:
     @property
     def local(self) -> bool:
         """Whether the broker is on this very host, as far as its name tells."""
-        return self.host in ("localhost", "::1") or self.host.startswith("127.")
+        return _local(self.host)
 
     def __str__(self) -> str:
         user = f"{quote(self.user, safe='')}@" if self.user else ""
@@ -181,6 +186,10 @@ def masked(text: str) -> str:
     if not at:
         return after
     return f"{scheme}://{user.partition(':')[0]}:***@{after}" if slashes and ":" in user else f"***@{after}"
+
+
+def _local(host: str) -> bool:
+    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def _host_and_port(text: str, default: int | None = None) -> tuple[str, int]:
