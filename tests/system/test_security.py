@@ -4,18 +4,21 @@ What each test shows stands in docs/security.md.
 """
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.lab import Agent, Authority, Hypervisor, Lab, Network, Nic, eventually, shell
+from tests.lab.agent import COMMAND
 from tests.lab.broker import HOSTS_PORT, READERS_PORT
 from tests.lab.underlay import BROKER
 
 pytestmark = pytest.mark.system
 
 BLUE = Network("blue", 100)
+WITHOUT_CAPABILITIES = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs", "--", *COMMAND)
 NOT_AUTHORIZED = 0x87
 
 
@@ -26,9 +29,9 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture(scope="module")
 def lab(authority: Authority) -> Iterator[Lab]:
-    """Three hypervisors with a guest each, on the locked bus."""
+    """Three hypervisors with a guest each, on the locked bus; the agents have no capability."""
     with Lab(3, authority=authority) as lab:
-        for agent in [lab.agent(hypervisor) for hypervisor in lab.hypervisors]:
+        for agent in [lab.agent(hypervisor, WITHOUT_CAPABILITIES) for hypervisor in lab.hypervisors]:
             agent.start()
         for number, (hypervisor, agent) in enumerate(zip(lab.hypervisors, lab.agents, strict=True), 1):
             agent.wait_ready()
@@ -75,6 +78,9 @@ def test_three_hosts_work_over_tls_with_the_access_list_on(lab: Lab) -> None:
         assert lab.vms[f"web{one}"].ping(f"10.0.0.{other}", count=2, timeout=0.3).received > 0
     expiry = metric(lab.agents[0], 'portwatch_certificate_expiry_timestamp_seconds{component="bus"}')
     assert expiry > 1_800_000_000
+    for agent in lab.agents:
+        status = Path(f"/proc/{agent.process.pid}/status").read_text()
+        assert re.findall(r"^Cap(?:Prm|Eff|Bnd):\t(\w+)$", status, re.MULTILINE) == ["0" * 16] * 3
 
 
 @pytest.mark.parametrize("topic", ["ports/blue/hv2/web2", "ports/_/hv2/x", "manifests/blue/hv2", "hosts/hv2"])
@@ -150,17 +156,16 @@ def test_a_consumer_reads_and_the_orchestrator_fills_the_directory(lab: Lab, aut
 
 
 def test_a_consumers_certificate_makes_no_host(lab: Lab, authority: Authority) -> None:
-    unknown = "the broker refuses our certificate: it knows no authority that signed it"
-
     words = trouble_with(lab, authority.reader("hv3"))
 
-    assert words == f"mqtts://{BROKER.ipv4}:{HOSTS_PORT}: {unknown}"
+    assert words.startswith(f"mqtts://{BROKER.ipv4}:{HOSTS_PORT}: ")
+    assert re.search("it knows no authority that signed it|it may refuse our certificate", words), words
 
 
 def test_an_expired_certificate_is_refused_in_words(lab: Lab, authority: Authority) -> None:
     expired = authority.host("hv3", STARTS="20240101000000Z", ENDS="20250101000000Z")
 
-    assert trouble_with(lab, expired).endswith("the broker refuses our certificate: it has expired")
+    assert re.search("our certificate(: it)? has expired", trouble_with(lab, expired))
 
 
 def test_a_certificate_of_another_name_lets_nothing_be_said_and_says_why(lab: Lab, authority: Authority) -> None:
@@ -188,7 +193,8 @@ def test_a_revoked_certificate_is_refused_and_a_new_one_on_disk_is_used_without_
 
     lab.broker.restart()
 
-    eventually(lambda: "it was revoked" in third.http_get("/readyz")[1], 10, "hv3 says that it is refused")
+    refused = re.compile("it was revoked|it may refuse our certificate")
+    eventually(lambda: refused.search(third.http_get("/readyz")[1]), 10, "hv3 says that it is refused")
     assert lab.vms["web3"].ping("10.0.0.1").received == 1
     expiry = metric(third, 'portwatch_certificate_expiry_timestamp_seconds{component="bus"}')
     authority.host("hv3", DAYS="700")
