@@ -22,7 +22,7 @@ LOOKED_AT_ELSEWHERE = {"mosquitto", "prometheus", "grafana", "authority"}
 
 
 def test_every_folder_is_looked_at() -> None:
-    here = {"systemd", "compose", "kubernetes", "libvirt", "directory"}
+    here = {"image", "systemd", "compose", "kubernetes", "libvirt", "directory"}
 
     assert {path.name for path in DEPLOY.iterdir()} - LOOKED_AT_ELSEWHERE == here
 
@@ -46,6 +46,7 @@ def test_compose_is_valid_and_has_this_version() -> None:
     shell.run(str(TOOLS / "check-jsonschema"), "--builtin-schema", "vendor.compose-spec", str(path))
 
     assert f"image: portwatch:{__version__}\n" in path.read_text()
+    assert f"ARG VERSION={__version__}\n" in (DEPLOY.parent / "Dockerfile").read_text()
 
 
 def test_kubernetes_takes_the_resources() -> None:
