@@ -21,9 +21,10 @@ import structlog
 from portwatch import __version__, certificate, views, wire
 from portwatch.agent import Agent
 from portwatch.bus.connection import Broker
+from portwatch.bus.failover import Failover
 from portwatch.bus.memory import MemoryBroker
 from portwatch.bus.mqtt import MqttBroker, MqttSettings
-from portwatch.config import Config, Details, Loaded, MemoryBus, OvsdbSocket
+from portwatch.config import Config, Details, Loaded, MemoryBus, MqttBrokers, OvsdbSocket
 from portwatch.errors import ConfigurationError, OvsdbError
 from portwatch.fabric.announcer import Identity
 from portwatch.http.access import Access
@@ -306,20 +307,25 @@ async def _server_sent(agent: Agent) -> AsyncIterator[Event]:
 
 
 def broker_of(config: Config) -> Broker:
-    """Return the broker that the configuration names."""
+    """Return the broker, or brokers, that the configuration names."""
     bus = config.bus
     if isinstance(bus.url, MemoryBus):
         return MemoryBroker()
-    return MqttBroker(
-        MqttSettings(
-            url=str(bus.url),
-            username=bus.user,
-            password_file=bus.password_file,
-            ca_cert=bus.ca_cert,
-            certificate=bus.certificate,
-            private_key=bus.private_key,
+    urls = bus.url.brokers if isinstance(bus.url, MqttBrokers) else (bus.url,)
+    brokers = [
+        MqttBroker(
+            MqttSettings(
+                url=str(url),
+                username=bus.user,
+                password_file=bus.password_file,
+                ca_cert=bus.ca_cert,
+                certificate=bus.certificate,
+                private_key=bus.private_key,
+            )
         )
-    )
+        for url in urls
+    ]
+    return brokers[0] if len(brokers) == 1 else Failover(brokers)
 
 
 def access_of(config: Config) -> Access:

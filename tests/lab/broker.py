@@ -64,16 +64,18 @@ class Broker:
         default_limits: bool,
         persistent: bool,
         authority: Authority | None = None,
+        name: str = "mosquitto",
+        port: int = PORT,
     ) -> None:
         """With an *authority* it is the locked one of deploy/mosquitto; the lab listens on loopback, in clear."""
         self.authority = authority
-        self.url = f"mqtts://{BROKER.ipv4}:{HOSTS_PORT}" if authority else f"mqtt://{BROKER.ipv4}:{PORT}"
-        self._ears = ("127.0.0.1" if authority else BROKER.ipv4, PORT)
+        self.url = f"mqtts://{BROKER.ipv4}:{HOSTS_PORT}" if authority else f"mqtt://{BROKER.ipv4}:{port}"
+        self._ears = ("127.0.0.1" if authority else BROKER.ipv4, port)
         self.namespace = namespace
-        self.socket = children.directory / "mosquitto.sock"
+        self.socket = children.directory / f"{name}.sock"
         self.database = children.directory / "mosquitto.db"
         self._children = children
-        self._configuration = children.directory / "mosquitto.conf"
+        self._configuration = children.directory / f"{name}.conf"
         if authority:
             authority.broker("broker.lab", BROKER.ipv4, BROKER.ipv6)
             self._configuration.write_text(self._locked(authority))
@@ -81,7 +83,7 @@ class Broker:
             self.configure(default_limits=default_limits, persistent=persistent)
         self.process = Process(
             children,
-            "mosquitto",
+            name,
             ["mosquitto", "-c", str(self._configuration)],
             namespace=namespace,
             ready=self._wait_until_it_answers,
@@ -96,7 +98,7 @@ class Broker:
     def configure(self, *more: str, default_limits: bool = False, persistent: bool = False) -> None:
         """Write the configuration, *more* lines of it at its end; the next start reads it."""
         lines = ["user root", "allow_anonymous true", "log_type all"]
-        lines += [f"listener {PORT} {address}" for address in (BROKER.ipv4, BROKER.ipv6)]
+        lines += [f"listener {self._ears[1]} {address}" for address in (BROKER.ipv4, BROKER.ipv6)]
         lines += [f"listener 0 {self.socket}"]
         lines += [] if default_limits else NO_LIMITS
         lines += [f"persistence {str(persistent).lower()}", f"persistence_location {self._children.directory}/"]

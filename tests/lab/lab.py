@@ -30,6 +30,7 @@ from tests.lab.underlay import Underlay
 from tests.lab.vm import Nic, Vm
 
 TOKEN_TRIES = 20
+STANDBY_PORT = 1884
 
 
 class Lab:
@@ -69,6 +70,15 @@ class Lab:
             persistent=persistent_broker,
             authority=authority,
         )
+        self.standby = Broker(
+            self.broker.namespace,
+            self._children,
+            default_limits=default_limits,
+            persistent=False,
+            name="standby",
+            port=STANDBY_PORT,
+        )
+        """A second broker, for who starts it."""
         self.hypervisors = tuple(
             Hypervisor(number, self._namespace(f"hv{number}"), self._children) for number in range(1, hypervisors + 1)
         )

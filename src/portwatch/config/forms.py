@@ -190,7 +190,8 @@ TUNNEL_TYPE = of_text("vxlan, geneve or gre", _tunnelled)
 REMOTE = of_text("unix:PATH (absolute), tcp:IP:PORT or ssl:IP:PORT, IPv6 in brackets", places.ovsdb_remote)
 BUS = replace(
     of_text(
-        "memory://, mqtt://[user@]host[:1883], mqtts://[user@]host[:8883] or mqtt+unix:///path",
+        "memory://, mqtt://[user@]host[:1883], mqtts://[user@]host[:8883] or mqtt+unix:///path;"
+        " several brokers separated by commas",
         places.bus_url,
     ),
     conceal=places.masked,
