@@ -6,7 +6,7 @@
 # PYTHON names .venv's interpreter:    make setup PYTHON=python3.12
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types floors fast-test bench chaos faults soak fuzz format lock clean clean-lab root
+.PHONY: help setup demo test check lint types floors fast-test image-test bench chaos faults soak fuzz format lock clean clean-lab root
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 # Each user's caches lie apart: what `sudo make test` leaves behind must not stop the tree's owner.
@@ -41,6 +41,9 @@ floors: setup  ## who may import whom
 
 fast-test: setup  ## all tests but tests/system; no root needed
 	pytest --ignore tests/system $(ARGS)
+
+image-test: root setup  ## build the image without a container engine, and run it beside a hypervisor: minutes
+	.ci/image $(ARGS)
 
 bench: root setup  ## the numbers of docs/performance.md, measured here
 	python -m tests.bench $(ARGS)

@@ -167,6 +167,13 @@ class Metrics:
             registry=registry,
         )
 
+        self.certificate_expiry = Gauge(
+            "portwatch_certificate_expiry_timestamp_seconds",
+            "When the certificate in use for a component ends, as Unix time; 0 when its file cannot be read.",
+            ["component"],
+            registry=registry,
+        )
+
         self._reasons = {OTHER}
         self.build_info.labels(version).set(1)
         self.vlan_free.set(LocalVlan.HIGHEST)  # 0 would be an alarm until somebody has counted

@@ -16,15 +16,17 @@ from uuid import uuid4
 
 import structlog
 
-from portwatch import __version__, views, wire
+from portwatch import __version__, certificate, views, wire
 from portwatch.agent import Agent
 from portwatch.bus.connection import Broker
+from portwatch.bus.failover import Failover
 from portwatch.bus.memory import MemoryBroker
 from portwatch.bus.mqtt import MqttBroker, MqttSettings
-from portwatch.config import Config, Details, Loaded, MemoryBus, OvsdbSocket
+from portwatch.config import Config, Details, Loaded, MemoryBus, MqttBrokers, OvsdbSocket
 from portwatch.errors import ConfigurationError, OvsdbError
 from portwatch.fabric.announcer import Identity
 from portwatch.http import page
+from portwatch.http.access import Access
 from portwatch.http.messages import Event, EventStream, Response, failure, json_response
 from portwatch.http.server import Handler, Server
 from portwatch.metrics import Metrics
@@ -69,7 +71,8 @@ class Sidecar:
         log.info("portwatch starts", version=__version__, ovsdb=str(config.ovsdb.remote), bus=str(config.bus.url))
         async with AsyncExitStack() as stack:
             if config.http.listen is not None:
-                await stack.enter_async_context(Server(config.http.listen, self._routes(), actions=self._actions()))
+                server = Server(config.http.listen, self._routes(), actions=self._actions(), access=access_of(config))
+                await stack.enter_async_context(server)
             self._database = await stack.enter_async_context(
                 Database(str(config.ovsdb.remote), TABLES, tls=_tls(config))
             )
@@ -134,6 +137,7 @@ class Sidecar:
             session=identity.session,
             tunnel_ip=str(identity.endpoint) if identity.endpoint else None,
         )
+        self._check_name(host)
         agent = Agent(config, identity, self.picture, self._database, self._ofctl, broker_of(config), self.metrics)
         self._bus_task = self._start("bus", agent.exchange.link.run())
         self._start("inbox", agent.exchange.read())
@@ -150,6 +154,17 @@ class Sidecar:
             return HostName(name)
         except ValueError as error:
             raise ConfigurationError("this system's host name", "host", name, f"a name for the bus: {error}") from None
+
+    def _check_name(self, host: HostName) -> None:
+        """Say so when our certificate is another's: a broker that goes by it refuses all that this host says."""
+        path = self.config.bus.certificate
+        try:
+            name = certificate.read(path).common_name if path else host
+        except (OSError, ValueError) as error:
+            log.warning("the certificate for the bus cannot be read", error=str(error))
+            return
+        if name != host:
+            log.warning("the certificate for the bus is of another name", file=str(path), name=name, host=host)
 
     async def _keep_bridges(self) -> None:
         """Make what is missing of bridges, patch ports and tunnel ports: at the start, and whenever some of it goes.
@@ -267,7 +282,19 @@ class Sidecar:
     def _show_metrics(self) -> Response:
         if self.agent is not None:
             views.metrics(self.agent)
+        self._show_expiry()
         return Response(body=self.metrics.render(), content_type=self.metrics.content_type)
+
+    def _show_expiry(self) -> None:
+        config = self.config
+        files = {"bus": config.bus.certificate, "ovsdb": config.ovsdb.certificate, "http": config.http.certificate}
+        for component, path in files.items():
+            if path is not None:
+                try:
+                    expiry = certificate.read(path).not_after.timestamp()
+                except (OSError, ValueError):
+                    expiry = 0  # which is an alarm
+                self.metrics.certificate_expiry.labels(component).set(expiry)
 
     def _show_events(self) -> EventStream | Response:
         if self.agent is None:
@@ -282,20 +309,31 @@ async def _server_sent(agent: Agent) -> AsyncIterator[Event]:
 
 
 def broker_of(config: Config) -> Broker:
-    """Return the broker that the configuration names."""
+    """Return the broker, or brokers, that the configuration names."""
     bus = config.bus
     if isinstance(bus.url, MemoryBus):
         return MemoryBroker()
-    return MqttBroker(
-        MqttSettings(
-            url=str(bus.url),
-            username=bus.user,
-            password_file=bus.password_file,
-            ca_cert=bus.ca_cert,
-            certificate=bus.certificate,
-            private_key=bus.private_key,
+    urls = bus.url.brokers if isinstance(bus.url, MqttBrokers) else (bus.url,)
+    brokers = [
+        MqttBroker(
+            MqttSettings(
+                url=str(url),
+                username=bus.user,
+                password_file=bus.password_file,
+                ca_cert=bus.ca_cert,
+                certificate=bus.certificate,
+                private_key=bus.private_key,
+            )
         )
-    )
+        for url in urls
+    ]
+    return brokers[0] if len(brokers) == 1 else Failover(brokers)
+
+
+def access_of(config: Config) -> Access:
+    """Return what is asked of those who ask this agent."""
+    http = config.http
+    return Access(certificate=http.certificate, private_key=http.private_key, token_file=http.token_file)
 
 
 def _tls(config: Config) -> Tls | None:

@@ -309,6 +309,40 @@ async def test_over_tls_everything_arrives_too(tmp_path: Path) -> None:
         server.kill()
 
 
+async def test_a_certificate_renewed_on_disk_is_used_at_the_next_connect(tmp_path: Path) -> None:
+    (server_folder := tmp_path / "server").mkdir()
+    (ours := tmp_path / "ours").mkdir()
+    theirs, tls, port = certificates(server_folder), certificates(ours), free_port()
+    trusted = Tls(tls.private_key, tls.certificate, theirs.certificate)
+    server = OvsdbServer(
+        tmp_path,
+        options=(
+            f"--remote=pssl:{port}:127.0.0.1",
+            f"--private-key={theirs.private_key}",
+            f"--certificate={theirs.certificate}",
+            f"--ca-cert={tmp_path / 'trusted.pem'}",
+        ),
+    )
+    (tmp_path / "trusted.pem").write_bytes(tls.certificate.read_bytes())
+    server.start()
+    try:
+        async with Database(f"ssl:127.0.0.1:{port}", TABLES, tls=trusted) as database:
+            link = await database.link_after(Link())
+            assert link.connected
+            server.kill()
+            link = await database.link_after(link)
+            certificates(ours)  # and the old one counts no more
+            (tmp_path / "trusted.pem").write_bytes(tls.certificate.read_bytes())
+
+            server.start()
+
+            while not link.connected:
+                link = await database.link_after(link)
+            assert link.connections == 2
+    finally:
+        server.kill()
+
+
 def runs_of(database: Database) -> list[None]:
     """Count how often python-ovs is run from now on."""
     session = database._session  # noqa: SLF001  # haste shows in no other way

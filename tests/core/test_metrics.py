@@ -45,6 +45,7 @@ CONTRACT: Mapping[str, tuple[str, Mapping[str, tuple[str, ...]]]] = {
     "portwatch_vlan_free": ("gauge", {}),
     "portwatch_orphan_interfaces": ("gauge", {}),
     "portwatch_last_event_id": ("gauge", {}),
+    "portwatch_certificate_expiry_timestamp_seconds": ("gauge", {}),
 }
 
 

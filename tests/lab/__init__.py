@@ -2,6 +2,7 @@
 
 from tests.lab import frames
 from tests.lab.agent import Agent
+from tests.lab.authority import Authority
 from tests.lab.broker import Broker, Message, Recorder
 from tests.lab.capture import Capture
 from tests.lab.failures import CommandFailed, CommandTooSlow, LabError, NotInTime, ProcessFailed
@@ -17,6 +18,7 @@ from tests.lab.waiting import eventually
 
 __all__ = [
     "Agent",
+    "Authority",
     "Broker",
     "Capture",
     "CommandFailed",

@@ -16,6 +16,7 @@ from typing import Any
 from uuid import uuid4
 
 from tests.lab import shell, snapshot
+from tests.lab.authority import DEPLOY, Authority
 from tests.lab.failures import LabError
 from tests.lab.namespaces import Namespace
 from tests.lab.processes import Children, Process
@@ -23,6 +24,8 @@ from tests.lab.underlay import BROKER, UPLINK
 from tests.lab.waiting import eventually
 
 PORT = 1883
+HOSTS_PORT = 8883
+READERS_PORT = 8884
 START_SECONDS = 10.0
 MESSAGE_SECONDS = 10.0
 RETAIN_SECONDS = 60.0
@@ -53,17 +56,34 @@ class Message:
 class Broker:
     """mosquitto in a namespace of its own."""
 
-    def __init__(self, namespace: Namespace, children: Children, *, default_limits: bool, persistent: bool) -> None:
-        self.url = f"mqtt://{BROKER.ipv4}:{PORT}"
+    def __init__(
+        self,
+        namespace: Namespace,
+        children: Children,
+        *,
+        default_limits: bool,
+        persistent: bool,
+        authority: Authority | None = None,
+        name: str = "mosquitto",
+        port: int = PORT,
+    ) -> None:
+        """With an *authority* it is the locked one of deploy/mosquitto; the lab listens on loopback, in clear."""
+        self.authority = authority
+        self.url = f"mqtts://{BROKER.ipv4}:{HOSTS_PORT}" if authority else f"mqtt://{BROKER.ipv4}:{port}"
+        self._ears = ("127.0.0.1" if authority else BROKER.ipv4, port)
         self.namespace = namespace
-        self.socket = children.directory / "mosquitto.sock"
+        self.socket = children.directory / f"{name}.sock"
         self.database = children.directory / "mosquitto.db"
         self._children = children
-        self._configuration = children.directory / "mosquitto.conf"
-        self.configure(default_limits=default_limits, persistent=persistent)
+        self._configuration = children.directory / f"{name}.conf"
+        if authority:
+            authority.broker("broker.lab", BROKER.ipv4, BROKER.ipv6)
+            self._configuration.write_text(self._locked(authority))
+        else:
+            self.configure(default_limits=default_limits, persistent=persistent)
         self.process = Process(
             children,
-            "mosquitto",
+            name,
             ["mosquitto", "-c", str(self._configuration)],
             namespace=namespace,
             ready=self._wait_until_it_answers,
@@ -78,7 +98,7 @@ class Broker:
     def configure(self, *more: str, default_limits: bool = False, persistent: bool = False) -> None:
         """Write the configuration, *more* lines of it at its end; the next start reads it."""
         lines = ["user root", "allow_anonymous true", "log_type all"]
-        lines += [f"listener {PORT} {address}" for address in (BROKER.ipv4, BROKER.ipv6)]
+        lines += [f"listener {self._ears[1]} {address}" for address in (BROKER.ipv4, BROKER.ipv6)]
         lines += [f"listener 0 {self.socket}"]
         lines += [] if default_limits else NO_LIMITS
         lines += [f"persistence {str(persistent).lower()}", f"persistence_location {self._children.directory}/"]
@@ -87,6 +107,13 @@ class Broker:
     def reload(self) -> None:
         """Let it read its access list anew."""
         os.kill(self.process.pid, signal.SIGHUP)
+
+    def agent_settings(self, host: str) -> dict[str, str]:
+        """Return what the agent of *host* needs beside the URL: its certificate, made when it is first asked for."""
+        if self.authority is None:
+            return {}
+        certificate = self.authority.folder / f"{host}.pem"
+        return self.authority.settings(certificate if certificate.exists() else self.authority.host(host))
 
     def connect(self) -> None:
         """Give the namespace's cable its addresses; once, before the first start."""
@@ -124,7 +151,7 @@ class Broker:
 
     def retained(self, *filters: str) -> dict[str, str]:
         """Return what the broker retains now, topic → payload: all of it, or an error."""
-        return self.namespace.inside(lambda: snapshot.read((BROKER.ipv4, PORT), filters))
+        return self.namespace.inside(lambda: snapshot.read(self._ears, filters))
 
     def log_lines(self) -> list[str]:
         """Return mosquitto's own log."""
@@ -142,6 +169,16 @@ class Broker:
 
     def _client(self, program: str, *arguments: str, stdin: str | bytes = "") -> None:
         shell.run(program, "--unix", str(self.socket), "-V", "5", "-q", "1", *arguments, stdin=stdin)
+
+    def _locked(self, authority: Authority) -> str:
+        text = (DEPLOY / "mosquitto" / "portwatch.conf").read_text()
+        for name in ("hosts.acl", "readers.acl"):
+            text = text.replace(f"/etc/mosquitto/portwatch/{name}", str(DEPLOY / "mosquitto" / name))
+        text = text.replace("/etc/mosquitto/portwatch", str(authority.folder))
+        text = text.replace("/var/lib/mosquitto/", f"{self._children.directory}/")
+        ears = (f"listener {PORT} 127.0.0.1", f"listener 0 {self.socket}")
+        lines = (line for each in ears for line in (each, "allow_anonymous true"))
+        return "\n".join((text, "user root", *lines, ""))
 
     def _wait_until_it_answers(self, process: Process) -> None:
         process.until(self._answers, START_SECONDS, "answers a CONNECT")

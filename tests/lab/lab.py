@@ -18,6 +18,7 @@ from typing import Self
 
 from tests.lab import agent, namespaces
 from tests.lab.agent import Agent
+from tests.lab.authority import Authority
 from tests.lab.broker import Broker
 from tests.lab.failures import LabError
 from tests.lab.hypervisor import Hypervisor
@@ -31,6 +32,7 @@ from tests.lab.underlay import Underlay
 from tests.lab.vm import Nic, Vm
 
 TOKEN_TRIES = 20
+STANDBY_PORT = 1884
 
 
 class Lab:
@@ -47,8 +49,12 @@ class Lab:
         broker: bool = True,
         default_limits: bool = False,
         persistent_broker: bool = False,
+        authority: Authority | None = None,
     ) -> None:
-        """*broker*: whether it is started; *default_limits*: mosquitto's own queue limits stay in force."""
+        """*broker*: whether it is started; *default_limits*: mosquitto's own queue limits stay in force.
+
+        With an *authority* the bus is locked, as deploy/mosquitto does it, and the agents have certificates.
+        """
         self._record = _new_record()
         atexit.register(self.close)
         self._closed = False
@@ -64,7 +70,17 @@ class Lab:
             self._children,
             default_limits=default_limits,
             persistent=persistent_broker,
+            authority=authority,
         )
+        self.standby = Broker(
+            self.broker.namespace,
+            self._children,
+            default_limits=default_limits,
+            persistent=False,
+            name="standby",
+            port=STANDBY_PORT,
+        )
+        """A second broker, for who starts it."""
         self.hypervisors = tuple(
             Hypervisor(number, self._namespace(f"hv{number}"), self._children) for number in range(1, hypervisors + 1)
         )
@@ -114,7 +130,8 @@ class Lab:
         environment: Mapping[str, str] | None = None,
     ) -> Agent:
         """Prepare a `portwatch run` on a hypervisor; *environment* goes on top of the lab's settings."""
-        new = Agent(self._children, hypervisor, self.broker.url, command, environment)
+        settings = {**self.broker.agent_settings(hypervisor.name), **(environment or {})}
+        new = Agent(self._children, hypervisor, self.broker.url, command, settings)
         self.agents.append(new)
         return new
 

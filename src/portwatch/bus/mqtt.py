@@ -12,8 +12,10 @@ Neither library shows: weather is `BusUnavailable`, in words, with the URL.
 import asyncio
 import logging
 import math
+import ssl
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 from functools import lru_cache
 from importlib.metadata import version
 from typing import Any, Final, NoReturn, TypeVar
@@ -360,7 +362,8 @@ class _MqttConnection:
 
     def _wire_lost(self, error: Exception | None) -> None:
         why = transport.words(error) if isinstance(error, OSError) else "the broker closed the connection"
-        self._lose(why)
+        told = isinstance(error, ssl.SSLError)
+        self._lose(why if told or self._answered.is_set() else f"{why}{self._settings.doubt(datetime.now(UTC))}")
 
 
 def _will(publication: Publication) -> aiomqtt.Will:

@@ -10,9 +10,12 @@ import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Final, cast
 from urllib.parse import unquote, urlsplit
+
+from portwatch import certificate
 
 CHUNK: Final = 16 * 1024
 """Bytes read at a time: some 40 port events, 1.5 ms of work; then others have their turn."""
@@ -21,6 +24,14 @@ BUSY_SECONDS: Final = 0.01
 
 _DEFAULT_PORTS: Final = {"mqtt": 1883, "mqtts": 8883}
 _FORMS: Final = "mqtt://[user@]host[:1883], mqtts://[user@]host[:8883] or mqtt+unix:///path"
+
+_REFUSALS: Final = {
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "the broker refuses our certificate: it has expired",
+    "SSLV3_ALERT_CERTIFICATE_REVOKED": "the broker refuses our certificate: it was revoked",
+    "TLSV1_ALERT_UNKNOWN_CA": "the broker refuses our certificate: it knows no authority that signed it",
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "the broker wants a certificate of us; set certificate and private_key",
+}
+"""What a broker's alerts mean for people (RFC 8446, section 6.2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +64,21 @@ class MqttSettings:
     def password(self) -> str | None:
         """Read the password: the file's text without the end of the line."""
         return self.password_file.read_text("utf-8").rstrip("\r\n") if self.password_file else None
+
+    def doubt(self, now: datetime) -> str:
+        """Return what the broker may have against us when it hangs up without a word, for people; perhaps nothing.
+
+        In TLS 1.3 its refusal comes when we have spoken already, and its hanging up may overtake it.
+        """
+        if self.certificate is None:
+            return ""
+        try:
+            own = certificate.read(self.certificate)
+        except (OSError, ValueError):
+            return ""
+        if own.not_after < now:
+            return f"; our certificate has expired ({own.not_after:%Y-%m-%d})"
+        return f"; it may refuse our certificate (of {own.common_name}, valid until {own.not_after:%Y-%m-%d})"
 
     def tls_context(self) -> ssl.SSLContext:
         for path in filter(None, (self.ca_cert, self.certificate, self.private_key)):
@@ -135,6 +161,8 @@ def words(error: OSError) -> str:
     """What happened, for people."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the broker's certificate is not trusted: {error.verify_message}; check ca_cert"
+    if isinstance(error, ssl.SSLError) and error.reason in _REFUSALS:
+        return _REFUSALS[error.reason]
     if isinstance(error, ssl.SSLError):
         return f"TLS failed: {error.reason or error}; check ca_cert, certificate and private_key"
     if error.filename:

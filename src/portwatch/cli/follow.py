@@ -18,7 +18,7 @@ from portwatch.errors import Refused
 from portwatch.events import PortEvent
 from portwatch.http import client
 from portwatch.model import HostName, NetworkId
-from portwatch.sidecar import broker_of
+from portwatch.sidecar import access_of, broker_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ def events(config: Config, wanted: Filter, as_json: bool) -> None:
     show = _printer(wanted, as_json)
     with contextlib.suppress(KeyboardInterrupt):
         if isinstance(config.bus.url, MemoryBus):
-            for event in client.events(config.http.listen, "/v1/events"):
+            for event in client.events(config.http.listen, "/v1/events", access=access_of(config)):
                 show(json.loads(event.data))
         else:
             asyncio.run(_from_bus(config, wanted, show))

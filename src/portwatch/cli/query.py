@@ -11,6 +11,7 @@ from portwatch.cli.table import printable, table
 from portwatch.config import Config
 from portwatch.errors import PortwatchError
 from portwatch.http.client import AgentNotRunning, act, fetch
+from portwatch.sidecar import access_of
 
 PORTS = (
     "port_id",
@@ -50,7 +51,8 @@ NOTHING = {
 
 def drain(config: Config, undo: bool) -> None:
     """Have the agent drain its host, or take that back."""
-    answer = _read(config, *act(config.http.listen, "/v1/drain?undo" if undo else "/v1/drain"))
+    path = "/v1/drain?undo" if undo else "/v1/drain"
+    answer = _read(config, *act(config.http.listen, path, access=access_of(config)))
     words = "are active again" if undo else "are marked leaving: an active claim of another host comes before them"
     click.echo(f"{answer['ports']} ports {words}")
 
@@ -60,7 +62,7 @@ def ask(config: Config, question: str, argument: str | None, columns: tuple[str,
     path = f"/v1/{question}"
     if argument is not None:
         path += f"?network={quote(argument, safe='')}" if question == "fdb" else f"/{quote(argument, safe='')}"
-    answer = _read(config, *fetch(config.http.listen, path))
+    answer = _read(config, *fetch(config.http.listen, path, access=access_of(config)))
     if as_json:
         click.echo(json.dumps(answer, indent=2))
     elif not answer and argument is not None:

@@ -32,6 +32,7 @@ from portwatch.config.places import BridgeName as BridgeName
 from portwatch.config.places import BusUrl as BusUrl
 from portwatch.config.places import Listen as Listen
 from portwatch.config.places import MemoryBus as MemoryBus
+from portwatch.config.places import MqttBrokers as MqttBrokers
 from portwatch.config.places import MqttBus as MqttBus
 from portwatch.config.places import MqttSocketBus as MqttSocketBus
 from portwatch.config.places import OvsdbRemote as OvsdbRemote

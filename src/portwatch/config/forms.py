@@ -179,6 +179,7 @@ PASSWORD_FILE = replace(
     of_text("the absolute path of the file that holds the password", places.absolute_path),
     conceal=lambda _: "***",
 )
+TOKEN_FILE = replace(PASSWORD_FILE, expected="the absolute path of the file that holds the token")
 HOST_NAME = of_text("a name of 1 to 128 characters without / + # or control characters and no leading $", HostName)
 BRIDGE = of_text("a bridge's name: 1 to 15 of the characters A-Z a-z 0-9 _ . + - and no - first", places.BridgeName)
 ENDPOINT = of_text(
@@ -189,7 +190,8 @@ TUNNEL_TYPE = of_text("vxlan, geneve or gre", _tunnelled)
 REMOTE = of_text("unix:PATH (absolute), tcp:IP:PORT or ssl:IP:PORT, IPv6 in brackets", places.ovsdb_remote)
 BUS = replace(
     of_text(
-        "memory://, mqtt://[user@]host[:1883], mqtts://[user@]host[:8883] or mqtt+unix:///path",
+        "memory://, mqtt://[user@]host[:1883], mqtts://[user@]host[:8883] or mqtt+unix:///path;"
+        " several brokers separated by commas",
         places.bus_url,
     ),
     conceal=places.masked,

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from portwatch.config import forms
 from portwatch.config.forms import DatapathType, Details, Form, LogFormat, LogLevel, Loop, UnknownUnicast
-from portwatch.config.places import BridgeName, BusUrl, Listen, MqttBus, OvsdbRemote, TopicPrefix
+from portwatch.config.places import BridgeName, BusUrl, Listen, MqttBrokers, MqttBus, OvsdbRemote, TopicPrefix
 from portwatch.model import GENEVE, VXLAN, HostName, IpNetwork, NetworkType, TunnelEndpoint
 
 T = TypeVar("T")
@@ -110,7 +110,8 @@ class Bus:
     url: BusUrl = key(
         "memory://",
         forms.BUS,
-        "`memory://` (this host alone), `mqtt://[user@]host[:1883]`, `mqtts://host[:8883]` or `mqtt+unix:///path`",
+        "`memory://` (this host alone), `mqtt://[user@]host[:1883]`, `mqtts://host[:8883]` or `mqtt+unix:///path`;"
+        " several brokers, the preferred one first: comma-separated",
     )
     prefix: TopicPrefix = key("portwatch/v1", forms.PREFIX, "the first levels of every topic")
     username: str | None = optional(forms.WORDS, "the user to log in as; may stand in `bus.url` instead")
@@ -126,7 +127,7 @@ class Bus:
     @property
     def user(self) -> str | None:
         """The user to log in as, from wherever it was given."""
-        return self.username or (self.url.user if isinstance(self.url, MqttBus) else None)
+        return self.username or (self.url.user if isinstance(self.url, MqttBus | MqttBrokers) else None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +165,12 @@ class Http:
     listen: Listen | None = key(
         "127.0.0.1:9476",
         forms.or_word("off", forms.LISTEN),
-        "where metrics, health, API and page are served; `off` for none",
+        "where metrics, health, API and page are served; `off` for none; beyond this host only with the three below",
+    )
+    certificate: Path | None = optional(forms.PATH, "serve over TLS, with this certificate")
+    private_key: Path | None = optional(forms.PATH, "the key of this certificate")
+    token_file: Path | None = optional(
+        forms.TOKEN_FILE, "the file that holds the token which everything but `/healthz` asks for"
     )
 
 

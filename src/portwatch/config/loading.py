@@ -16,7 +16,7 @@ from typing import Any, Final
 from portwatch.config import forms, places
 from portwatch.config.forms import Form
 from portwatch.config.keys import KEYS, SECTIONS, TOP, UDP_PORTS, Config, variable_of
-from portwatch.config.places import MemoryBus, MqttBus, OvsdbTcp
+from portwatch.config.places import MemoryBus, MqttBrokers, MqttBus, OvsdbTcp
 from portwatch.errors import ConfigurationError
 
 DEFAULT_PATH: Final = Path("/etc/portwatch/portwatch.toml")
@@ -214,7 +214,15 @@ def _contradictions(config: Config, source: Callable[[str], str]) -> Iterator[Co
         yield wrong("bus.certificate", bus.certificate, "bus.private_key beside it")
     if bus.private_key and not bus.certificate:
         yield wrong("bus.private_key", bus.private_key, "bus.certificate beside it")
-    if bus.username and isinstance(bus.url, MqttBus) and bus.url.user not in (None, bus.username):
+    http = config.http
+    if http.certificate and not http.private_key:
+        yield wrong("http.certificate", http.certificate, "http.private_key beside it")
+    if http.private_key and not http.certificate:
+        yield wrong("http.private_key", http.private_key, "http.certificate beside it")
+    if http.listen and not http.listen.local and not (http.certificate and http.token_file):
+        expected = "http.certificate, http.private_key and http.token_file beside it, or an address of loopback"
+        yield wrong("http.listen", http.listen, expected)
+    if bus.username and isinstance(bus.url, MqttBus | MqttBrokers) and bus.url.user not in (None, bus.username):
         yield wrong("bus.username", bus.username, "the user that bus.url names, or none there")
     if bus.password_file and not bus.user and not isinstance(bus.url, MemoryBus):
         yield wrong("bus.password_file", bus.password_file, "bus.username beside it, or a user in bus.url")
@@ -238,9 +246,9 @@ def _remarks(config: Config) -> Iterator[str]:
         yield "ports.details = directory finds no details with bus.url = memory://: no orchestrator can write there"
     if isinstance(bus.url, MemoryBus):
         yield from _idle("bus", bus, ("username", "password_file"), "url = memory://")
-    if not (isinstance(bus.url, MqttBus) and bus.url.tls):
+    if not (isinstance(bus.url, MqttBus | MqttBrokers) and bus.url.tls):
         yield from _idle("bus", bus, ("ca_cert", "certificate", "private_key"), f"url = {bus.url}")
-    if bus.password_file and isinstance(bus.url, MqttBus) and not bus.url.tls and not bus.url.local:
+    if bus.password_file and isinstance(bus.url, MqttBus | MqttBrokers) and not bus.url.tls and not bus.url.local:
         yield f"bus.url = {bus.url}: the password crosses the network in clear; mqtts:// hides it"
 
 

@@ -22,6 +22,7 @@ _LEVEL: Final = re.compile(r"[^/+#\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 _LABEL: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _SCOPE: Final = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 _HOST_AND_PORT: Final = re.compile(r"(?P<host>\[[^\[\]]*\]|[^\[\]:]*)(?::(?P<port>[0-9]{1,5}))?")
+_SCHEME: Final = re.compile(r" *mqtts?://")
 _PREFIX_MAX: Final = 256
 _NAME_MAX: Final = 253
 
@@ -62,6 +63,11 @@ class Listen(NamedTuple):
     def parse(cls, text: str) -> Self:
         """Read `HOST:PORT` or `[v6]:PORT`."""
         return cls(*_host_and_port(text))
+
+    @property
+    def local(self) -> bool:
+        """Whether only this very host reaches it."""
+        return _local(self.host)
 
     def __str__(self) -> str:
         return _joined(self.host, self.port)
@@ -112,11 +118,33 @@ class MqttBus:
     @property
     def local(self) -> bool:
         """Whether the broker is on this very host, as far as its name tells."""
-        return self.host in ("localhost", "::1") or self.host.startswith("127.")
+        return _local(self.host)
 
     def __str__(self) -> str:
         user = f"{quote(self.user, safe='')}@" if self.user else ""
         return f"{'mqtts' if self.tls else 'mqtt'}://{user}{_joined(self.host, self.port)}"
+
+
+@dataclass(frozen=True, slots=True)
+class MqttBrokers:
+    """Several brokers, the preferred one first, reached alike."""
+
+    brokers: tuple[MqttBus, ...]
+
+    @property
+    def user(self) -> str | None:
+        return self.brokers[0].user
+
+    @property
+    def tls(self) -> bool:
+        return self.brokers[0].tls
+
+    @property
+    def local(self) -> bool:
+        return all(broker.local for broker in self.brokers)
+
+    def __str__(self) -> str:
+        return ",".join(map(str, self.brokers))
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +157,7 @@ class MqttSocketBus:
         return f"mqtt+unix://{quote(str(self.path))}"
 
 
-BusUrl = MemoryBus | MqttBus | MqttSocketBus
+BusUrl = MemoryBus | MqttBus | MqttBrokers | MqttSocketBus
 
 
 def absolute_path(text: str) -> Path:
@@ -151,7 +179,9 @@ def ovsdb_remote(text: str) -> OvsdbRemote:
 
 
 def bus_url(text: str) -> BusUrl:
-    """Read `memory://`, `mqtt://[user@]host[:port]`, `mqtts://…` or `mqtt+unix:///path`; no passwords."""
+    """Read `memory://`, `mqtt://[user@]host[:port]`, `mqtts://…`, several of these, or `mqtt+unix:///path`."""
+    if "," in text and not text.startswith("mqtt+unix:"):
+        return _brokers([bus_url(part.strip()) for part in text.split(",")])
     scheme, _, rest = text.partition("://")
     if text == "memory://":
         return MemoryBus()
@@ -169,8 +199,20 @@ def bus_url(text: str) -> BusUrl:
     return MqttBus(host, port, _decoded(user) if user else None, tls)
 
 
+def _brokers(urls: list[BusUrl]) -> MqttBrokers:
+    brokers = tuple(url for url in urls if isinstance(url, MqttBus))
+    if len(brokers) < len(urls) or len({(broker.user, broker.tls) for broker in brokers}) > 1:
+        raise Advice("several brokers that are reached alike: all mqtt:// or all mqtts://, by one user")
+    if len(set(brokers)) < len(brokers):
+        raise Advice("several brokers, each of them once")
+    return MqttBrokers(brokers)
+
+
 def masked(text: str) -> str:
-    """Return what was written as a URL, right or wrong, without anything in it that may be a password."""
+    """Return what was written as a URL, or several, right or wrong, without anything in it that may be a password."""
+    parts = text.split(",")
+    if len(parts) > 1 and all(_SCHEME.match(part) for part in parts):
+        return ",".join(map(masked, parts))
     before, at, after = text.rpartition("@")
     scheme, slashes, user = before.partition("://")
     name, colon, port = after.partition("?")[0].rpartition(":")
@@ -181,6 +223,10 @@ def masked(text: str) -> str:
     if not at:
         return after
     return f"{scheme}://{user.partition(':')[0]}:***@{after}" if slashes and ":" in user else f"***@{after}"
+
+
+def _local(host: str) -> bool:
+    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def _host_and_port(text: str, default: int | None = None) -> tuple[str, int]:

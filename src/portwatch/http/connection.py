@@ -239,7 +239,8 @@ class Connection:
         """Read on for a moment: a socket closed over unread input takes the answer away from the client."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._limits.linger_seconds):
-                self._writer.write_eof()
+                if self._writer.can_write_eof():  # TLS has no half-closed connection
+                    self._writer.write_eof()
                 await self._until_gone()
 
 

@@ -8,14 +8,16 @@ import asyncio
 import inspect
 import os
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from http import HTTPStatus
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import structlog
 
 from portwatch.errors import PortwatchError
+from portwatch.http.access import Access
 from portwatch.http.connection import Connection, Limits
 from portwatch.http.messages import EventStream, Reply, Request, Response, address_text, close, failure
 
@@ -38,6 +40,10 @@ class CannotListen(PortwatchError):
         super().__init__(f"cannot listen on {address_text(listen)}: {detail}; choose another http.listen")
 
 
+class CannotServe(PortwatchError):
+    """The certificate, its key or the token cannot be used. The operator mends the file."""
+
+
 class Server:
     """Serves *routes* at *listen* while its `async with` block lasts."""
 
@@ -47,8 +53,10 @@ class Server:
         routes: Mapping[str, Handler],
         limits: Limits | None = None,
         actions: Mapping[str, Handler] | None = None,
+        access: Access | None = None,
     ) -> None:
         """*routes* are asked by GET and HEAD; *actions* change something, and are asked by POST."""
+        self._access = access or Access()
         self._routes = _by_segments(routes)
         self._actions = _by_segments(actions or {})
         self._listen, self._limits = listen, limits or Limits()
@@ -66,12 +74,16 @@ class Server:
 
     async def __aenter__(self) -> Self:
         host, port = self._listen
+        tls = self._tls()
+        options: dict[str, Any] = {"limit": self._limits.head_bytes, "ssl": tls}
+        if tls is not None:
+            options["ssl_handshake_timeout"] = self._limits.request_seconds
         try:
             if host == "::":  # for people that means all addresses, as it does for Prometheus and OVS
                 both = socket.create_server((host, port), family=socket.AF_INET6, dualstack_ipv6=True)
-                self._server = await asyncio.start_server(self._accept, sock=both, limit=self._limits.head_bytes)
+                self._server = await asyncio.start_server(self._accept, sock=both, **options)
             else:
-                self._server = await asyncio.start_server(self._accept, host, port, limit=self._limits.head_bytes)
+                self._server = await asyncio.start_server(self._accept, host, port, **options)
         except OSError as error:
             # asyncio puts the address into strerror once more; name resolution has its own, negative numbers
             number = error.errno or 0
@@ -91,6 +103,16 @@ class Server:
             await asyncio.wait(tasks)
         await self._server.wait_closed()
 
+    def _tls(self) -> ssl.SSLContext | None:
+        """Read certificate, key and token once before anybody asks, so that what is wrong with them ends the start."""
+        try:
+            self._access.token()
+            return self._access.for_server()
+        except (OSError, ValueError) as error:  # an SSLError is an OSError
+            why = error.strerror if isinstance(error, OSError) else str(error)
+            place = getattr(error, "filename", None) or self._access.certificate or self._access.token_file
+            raise CannotServe(f"cannot use {place}: {why or error}") from error
+
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = Connection(reader, writer, self._answer, self._limits)
         if len(self._connections) < self._limits.connections:
@@ -106,6 +128,15 @@ class Server:
 
     async def _answer(self, request: Request) -> Reply:
         """Return what the request's handler says, or why there is no answer."""
+        try:
+            admitted = self._access.admits(request.path, request.headers)
+        except (OSError, ValueError) as error:
+            log.error("the token cannot be read; nobody is let in", error=str(error))
+            admitted = False
+        if not admitted:
+            refusal = failure(HTTPStatus.UNAUTHORIZED, "the token is needed: Authorization: Bearer TOKEN")
+            challenge = (("www-authenticate", 'Basic realm="portwatch"'),)
+            return Response(refusal.status, refusal.body, refusal.content_type, challenge)
         if request.method == "POST" and ACTION_HEADER not in request.headers:
             return failure(HTTPStatus.FORBIDDEN, f"an action needs the header {ACTION_HEADER}")
         handler = _found(self._actions if request.method == "POST" else self._routes, request.segments)
