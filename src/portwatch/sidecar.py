@@ -7,7 +7,6 @@ import asyncio
 import json
 import logging
 import signal
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Coroutine
@@ -20,22 +19,19 @@ import structlog
 
 from portwatch import __version__, views, wire
 from portwatch.agent import Agent
-from portwatch.bus.connection import Broker
-from portwatch.bus.memory import MemoryBroker
-from portwatch.bus.mqtt import MqttBroker, MqttSettings
-from portwatch.config import Config, Details, Loaded, MemoryBus, OvsdbSocket
-from portwatch.errors import ConfigurationError, OvsdbError
+from portwatch.config import Config, Details, Loaded
+from portwatch.errors import OvsdbError
 from portwatch.fabric.announcer import Identity
 from portwatch.http.messages import Event, EventStream, Response, failure, json_response
 from portwatch.http.server import Handler, Server
 from portwatch.metrics import Metrics
-from portwatch.model import HostName, NetworkType
+from portwatch.model import NetworkType
 from portwatch.ovsdb import bridges
 from portwatch.ovsdb.database import Database
-from portwatch.ovsdb.idl import Tls
 from portwatch.ovsdb.picture import TUNNEL_PORTS, Picture
 from portwatch.ovsdb.rows import TABLES
 from portwatch.ovsdb.watcher import watch
+from portwatch.partners import broker_of, own_name, tls_of
 from portwatch.switch.ofctl import OfCtl
 
 GOODBYE_SECONDS = 1.5
@@ -72,7 +68,7 @@ class Sidecar:
             if config.http.listen is not None:
                 await stack.enter_async_context(Server(config.http.listen, self._routes(), actions=self._actions()))
             self._database = await stack.enter_async_context(
-                Database(str(config.ovsdb.remote), TABLES, tls=_tls(config))
+                Database(str(config.ovsdb.remote), TABLES, tls=tls_of(config))
             )
             self._ofctl = await stack.enter_async_context(OfCtl(config.openflow.rundir))
             await self._until_stopped(self._work())
@@ -127,7 +123,7 @@ class Sidecar:
 
     def _make_agent(self) -> Agent:
         config = self.config
-        host = config.host or self._own_name()
+        host = own_name(config, self.picture.hostname)
         identity = Identity(host, uuid4().hex, config.tunnel.local_ip)
         log.info(
             "this host",
@@ -144,13 +140,6 @@ class Sidecar:
         for bridge in agent.programmers:
             self._start(f"{bridge} bridge", agent.program(bridge))
         return agent
-
-    def _own_name(self) -> HostName:
-        name = self.picture.hostname or socket.gethostname()
-        try:
-            return HostName(name)
-        except ValueError as error:
-            raise ConfigurationError("this system's host name", "host", name, f"a name for the bus: {error}") from None
 
     async def _keep_bridges(self) -> None:
         """Make what is missing of bridges, patch ports and tunnel ports: at the start, and whenever some of it goes.
@@ -172,7 +161,7 @@ class Sidecar:
             if self._database.connected and self._bridges_missing():
                 try:
                     types = self._looked_for = frozenset(self._tunnel_types)
-                    await bridges.ensure(str(config.ovsdb.remote), replace(wanted, types=types), tls=_tls(config))
+                    await bridges.ensure(str(config.ovsdb.remote), replace(wanted, types=types), tls=tls_of(config))
                     self._bridges_trouble = None
                 except OvsdbError as error:
                     self._note_bridges(str(error))
@@ -277,30 +266,6 @@ async def _server_sent(agent: Agent) -> AsyncIterator[Event]:
     async for payload in agent.exchange.follow():
         event = json.loads(payload)
         yield Event(data=payload.decode(), type=event["type"], id=event["id"].rpartition("/")[2])
-
-
-def broker_of(config: Config) -> Broker:
-    """Return the broker that the configuration names."""
-    bus = config.bus
-    if isinstance(bus.url, MemoryBus):
-        return MemoryBroker()
-    return MqttBroker(
-        MqttSettings(
-            url=str(bus.url),
-            username=bus.user,
-            password_file=bus.password_file,
-            ca_cert=bus.ca_cert,
-            certificate=bus.certificate,
-            private_key=bus.private_key,
-        )
-    )
-
-
-def _tls(config: Config) -> Tls | None:
-    ovsdb = config.ovsdb
-    if isinstance(ovsdb.remote, OvsdbSocket) or not (ovsdb.ca_cert and ovsdb.certificate and ovsdb.private_key):
-        return None
-    return Tls(private_key=ovsdb.private_key, certificate=ovsdb.certificate, ca_cert=ovsdb.ca_cert)
 
 
 def log_to_stderr(config: Config) -> None:
