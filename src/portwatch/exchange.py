@@ -87,6 +87,8 @@ class Exchange:
         self._logged: dict[str, tuple[float, int]] = {}
         self.remote_seen: deque[tuple[int, datetime]] = deque(maxlen=REMOTE_SEEN)
         """Events of others that changed what is wanted: the generation, and the event's own time."""
+        self.clocks: dict[HostName, float] = {}
+        """By how many seconds each host's last live event was older than its arrival; far off if a clock is."""
 
     # --- what the reactor has decided ---------------------------------------------------------------------------------
 
@@ -336,6 +338,8 @@ class Exchange:
             return
         self._metrics.port_events.labels(news.type, "remote").inc()
         self._tell_followers(wire.encode_event(news))
+        if not replayed and news.time is not None:
+            self.clocks[news.claim.host] = (now() - news.time).total_seconds()
         if self._reactor.generation != generation and news.time is not None and news.time >= self.connected_at:
             self.remote_seen.append((self._reactor.generation, news.time))
 

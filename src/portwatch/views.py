@@ -101,6 +101,7 @@ def peers(agent: Agent) -> list[View]:
                 "tunnel_ip": str(endpoint) if endpoint else None,
                 "version": status.version if status else None,
                 "ports": number,
+                "clock": agent.exchange.clocks.get(host),
                 "reason": reasons.get(host),
             }
         )

@@ -73,6 +73,10 @@ class Visit:
     async def publish(self, *publications: Publication) -> None:
         await self.connection.publish(*publications)
 
+    def heard(self, topic: str) -> bytes | None:
+        """Return the last that was said on *topic* while we listened."""
+        return self._live.get(topic)
+
     async def echoes(self, topic: str) -> bool:
         """Does what we say on *topic* come back to us? An access list may forbid reading in silence."""
         await self.connection.subscribe(topic)

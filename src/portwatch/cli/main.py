@@ -216,6 +216,20 @@ def cleanup(config: Path | None, dry_run: bool, as_json: bool) -> None:
     upkeep.cleanup(configured(config), dry_run, as_json)
 
 
+@main.command("doctor")
+@CONFIG
+@AS_JSON
+@faults_as_exit_status
+def doctor_(config: Path | None, as_json: bool) -> None:
+    """Check this host, whether its agent runs or not: what is wrong, what it means, what to do. Status 1 on a fault.
+
+    Example: portwatch doctor
+    """
+    from portwatch.cli import doctor
+
+    doctor.doctor(configured(config), as_json)
+
+
 @main.group("directory")
 def directory_group() -> None:
     """Describe ports on the bus: for orchestrators that write no OVSDB keys (ports.details = "directory")."""

@@ -31,9 +31,13 @@ NARROWEST: Final = 8
 
 def show(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
     """Print *rows* for whoever reads: a person at a terminal, or a pipe."""
-    terminal = sys.stdout.isatty()
-    width = shutil.get_terminal_size().columns if terminal else None
-    click.echo(table(columns, rows, width=width, colour=terminal and "NO_COLOR" not in os.environ), nl=False)
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    click.echo(table(columns, rows, width=width, colour=colourful()), nl=False)
+
+
+def colourful() -> bool:
+    """Does whoever reads see colours, and want them (https://no-color.org)?"""
+    return sys.stdout.isatty() and "NO_COLOR" not in os.environ
 
 
 def table(

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from portwatch.events import ClaimKey, key_of
 from portwatch.fabric.claims import Verdict, winner
@@ -29,6 +29,9 @@ from portwatch.model import (
     TunnelEndpoint,
     Vni,
 )
+
+OWN_ADDRESS: Final = "has this host's own tunnel address"
+"""Said of a host that is not reached for this reason."""
 
 # --- keys: the names of entries ----------------------------------------------------------------------------------
 
@@ -311,7 +314,7 @@ class Fabric:
         if claim.tunnel_ip is None:
             return f"{claim.host} has no tunnel address"
         if claim.tunnel_ip == self.endpoint:
-            return f"{claim.host} has this host's own tunnel address"
+            return f"{claim.host} {OWN_ADDRESS}"
         there, here = claim.tunnel_ip.version, self.endpoint.version
         return f"{claim.host} tunnels over IPv{there} and this host over IPv{here}: the two cannot be mixed"
 
