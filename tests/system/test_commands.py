@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import jsonschema
 import pytest
 
 from tests.lab import Hypervisor, Port, eventually
@@ -103,6 +104,37 @@ def test_the_tables_speak_to_people_and_to_programs(site: Site) -> None:
         assert word in json.dumps(json.loads(site.command(hv1, question, "--json").stdout))
     eventually(lambda: "all of it installed" in site.command(hv1, "flows", "--difference").stdout, 5, "it owes nothing")
     assert json.loads(site.command(hv1, "flows", "--difference", "--json").stdout) == []
+
+
+def test_what_is_on_the_bus_fits_the_published_schemas(site: Site) -> None:
+    hv1, hv2, _ = site.hypervisors
+    blue = site.network("blue")
+    news = site.lab.broker.subscribe("portwatch/v1/#")
+    _, here = site.guest(hv1, blue, "10.0.0.1/24", "fd00::1/64")
+    _, there = site.guest(hv2, blue, "10.0.0.3/24", keys={"allowed-address-pairs": "10.9.0.0/16"})
+    site.plug(hv1, Port("bare", site.lab.mac()))
+    site.plug(hv1, Port("wrong", site.lab.mac(), blue), {"segmentation-id": "0"})
+    site.wait_known(hv1, there.port.mac, hv2)
+    site.wait_active(hv1, here)
+    site.unplug(hv2, there)
+    kinds = {"ports": "port-event", "manifests": "manifest", "hosts": "host"}
+    news.wait_for(lambda each: "portwatch.port.removed" in each.payload, "the end of a port")
+    eventually(
+        lambda: f"manifests/{blue.id}/hv1" in str(site.lab.broker.retained("portwatch/v1/#").keys()), 5, "it is said"
+    )
+    printed = json.loads(site.command(hv1, "schema").stdout)
+    seen = set()
+
+    for message in news.messages:
+        if message.payload:
+            kind = kinds[message.topic.split("/")[2]]
+            jsonschema.Draft202012Validator(printed[kind]).validate(message.json())
+            seen.add((kind, message.json().get("type") or message.json().get("state")))
+
+    assert {kind for kind, _ in seen} == set(kinds.values())
+    assert {name for kind, name in seen if kind == "port-event"} == {
+        f"portwatch.port.{each}" for each in ("added", "updated", "removed")
+    }
 
 
 def _trace(site: Site, hypervisor: Hypervisor, *arguments: str) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from portwatch import __version__
+from portwatch.cli.completion import names, script
 from portwatch.cli.options import AS_JSON, CONFIG, configured, faults_as_exit_status, host_name, loaded
 from portwatch.config import Config, Loop, effective
 from portwatch.errors import ConfigurationError
@@ -22,7 +23,10 @@ def main() -> None:
 @CONFIG
 @faults_as_exit_status
 def run(config: Path | None) -> None:
-    """Run the sidecar until SIGTERM or SIGINT; logs go to standard error."""
+    """Run the sidecar until SIGTERM or SIGINT; logs go to standard error.
+
+    Example: portwatch run --config /etc/portwatch/portwatch.toml
+    """
     from portwatch.sidecar import Sidecar, log_to_stderr  # the other commands start without its weight
 
     settings = loaded(config)
@@ -45,7 +49,10 @@ def _loop_factory(config: Config) -> Callable[[], asyncio.AbstractEventLoop] | N
 @CONFIG
 @faults_as_exit_status
 def check_config(config: Path | None) -> None:
-    """Read and check the configuration; print the effective one, secrets masked."""
+    """Read and check the configuration; print the effective one, secrets masked.
+
+    Example: PORTWATCH_TUNNEL__LOCAL_IP=192.0.2.11 portwatch check-config
+    """
     click.echo(effective(loaded(config)), nl=False)
 
 
@@ -111,7 +118,7 @@ def peers(config: Path | None, as_json: bool) -> None:
 @main.command()
 @CONFIG
 @AS_JSON
-@click.argument("network", required=False)
+@click.argument("network", required=False, shell_complete=names("networks", ("network_id",)))
 @faults_as_exit_status
 def fdb(config: Path | None, network: str | None, as_json: bool) -> None:
     """Show where each MAC is delivered, and by which rule.
@@ -141,7 +148,7 @@ def flows(config: Path | None, difference: bool, as_json: bool) -> None:
 @main.command("explain")
 @CONFIG
 @AS_JSON
-@click.argument("name", metavar="PORT-OR-MAC")
+@click.argument("name", metavar="PORT-OR-MAC", shell_complete=names("ports", ("port_id", "mac")))
 @faults_as_exit_status
 def explain_(config: Path | None, name: str, as_json: bool) -> None:
     """Show why a port or MAC is (not) wired, who claims it, who won and by which rule, and its flows.
@@ -158,8 +165,8 @@ def explain_(config: Path | None, name: str, as_json: bool) -> None:
 @AS_JSON
 @click.option("--source", metavar="ADDRESS", help="Send from this address instead of the port's own.")
 @click.option("--raw", is_flag=True, help="Show what ofproto/trace printed, too.")
-@click.argument("port")
-@click.argument("destination")
+@click.argument("port", shell_complete=names("ports", ("port_id", "interface")))
+@click.argument("destination", shell_complete=names("fdb", ("mac",)))
 @faults_as_exit_status
 def trace_(config: Path | None, port: str, destination: str, source: str | None, raw: bool, as_json: bool) -> None:
     """Show what the switch would do with a packet from a port here to a MAC or IP address, and why.
@@ -189,7 +196,7 @@ def drain(config: Path | None, undo: bool, as_json: bool) -> None:
 @main.command()
 @CONFIG
 @AS_JSON
-@click.argument("host")
+@click.argument("host", shell_complete=names("peers", ("host",)))
 @faults_as_exit_status
 def forget(config: Path | None, host: str, as_json: bool) -> None:
     """Withdraw a dead host's retained state from the bus: its ports are gone for all others at once.
@@ -230,6 +237,30 @@ def doctor_(config: Path | None, as_json: bool) -> None:
     doctor.doctor(configured(config), as_json)
 
 
+@main.command()
+@click.option("--asyncapi", is_flag=True, help="Print the topics as an AsyncAPI 3 document instead.")
+@click.argument("payload", required=False, type=click.Choice(["port-event", "manifest", "host", "directory"]))
+@faults_as_exit_status
+def schema(asyncapi: bool, payload: str | None) -> None:
+    """Print the JSON Schema of every payload on the bus, or of one.
+
+    Example: portwatch schema port-event
+    """
+    from portwatch.cli import contract
+
+    contract.show(payload, asyncapi, str(Config().bus.prefix))
+
+
+@main.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print what makes a shell complete commands, options, and the names that the local agent knows.
+
+    Example: portwatch completion bash > /etc/bash_completion.d/portwatch
+    """
+    click.echo(script(main, shell))
+
+
 @main.group("directory")
 def directory_group() -> None:
     """Describe ports on the bus: for orchestrators that write no OVSDB keys (ports.details = "directory")."""
@@ -256,7 +287,10 @@ def directory_set(config: Path | None, port: str, changes: tuple[str, ...]) -> N
 @click.argument("port")
 @faults_as_exit_status
 def directory_get(config: Path | None, port: str, as_json: bool) -> None:
-    """Show a port's details."""
+    """Show a port's details.
+
+    Example: portwatch directory get 3f0c --json
+    """
     from portwatch.cli import directory
 
     directory.show(loaded(config), port, as_json)
@@ -267,7 +301,10 @@ def directory_get(config: Path | None, port: str, as_json: bool) -> None:
 @click.argument("port")
 @faults_as_exit_status
 def directory_delete(config: Path | None, port: str) -> None:
-    """Take a port's details away; where it is plugged in now it keeps what it has."""
+    """Take a port's details away; where it is plugged in now it keeps what it has.
+
+    Example: portwatch directory delete 3f0c
+    """
     from portwatch.cli import directory
 
     directory.remove(loaded(config), port)
