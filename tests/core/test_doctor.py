@@ -10,7 +10,7 @@ from portwatch.doctor.facts import Agent, Bridge, Bus, Device, Facts, Path, Wait
 from portwatch.doctor.findings import Severity, examine
 from portwatch.doctor.look import overhead
 from portwatch.doctor.probe import _checksum
-from portwatch.fabric.fabric import OWN_ADDRESS
+from portwatch.fabric.fabric import ANOTHERS_ADDRESS, OWN_ADDRESS
 from portwatch.openflow import parse
 
 HV2 = ip_address("192.0.2.12")
@@ -60,6 +60,7 @@ FAULTS: list[tuple[str, dict[str, Any], str]] = [
     ("host-name-taken", {"host": "hv1", "bus": Bus(namesake="it tunnels from 192.0.2.9")}, "192.0.2.9"),
     ("tunnel-address-taken", {"bus": Bus(doubles=("hv7",))}, "hv7"),
     ("tunnel-address-taken", {"agent": peer(reason=f"hv2 {OWN_ADDRESS}")}, "hv2"),
+    ("tunnel-address-taken", {"agent": peer(reason=f"hv2 {ANOTHERS_ADDRESS} hv3, 192.0.2.13")}, "hv3"),
     ("agent-not-running", {"agent": Agent(trouble="nobody listens there")}, "nobody listens"),
     ("agent-not-ready", {"agent": Agent(reasons={"switch": "not made yet"})}, "not made yet"),
     ("port-without-details", {"waiting": (Waiting("p1", "details-missing: network-id not set"),)}, "network-id"),

@@ -84,7 +84,7 @@ def test_a_double_of_name_or_tunnel_address_is_found(site: Site) -> None:
     address = _found(site, hv2, status=1, PORTWATCH_HOST="new", PORTWATCH_TUNNEL__LOCAL_IP=hv1.ip, **NOT_RUNNING)
 
     assert hv1.ip in name["host-name-taken"]["what"]
-    assert "hv1 has this host's tunnel address" in address["tunnel-address-taken"]["what"]
+    assert "hv1 has this host's own tunnel address" in address["tunnel-address-taken"]["what"]
 
 
 def test_a_host_that_lives_in_the_future_is_found(site: Site) -> None:

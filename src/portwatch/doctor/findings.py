@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from portwatch.doctor.facts import Bridge, Facts
-from portwatch.fabric.fabric import OWN_ADDRESS
+from portwatch.doctor.facts import Bridge, Facts, Row
+from portwatch.fabric.fabric import ANOTHERS_ADDRESS, OWN_ADDRESS
 from portwatch.model import LocalVlan
 
 FAR_OFF: Final = 5.0
@@ -226,22 +226,26 @@ def identity(facts: Facts) -> Iterator[Finding]:
             "An agent here ends with status 3: two of one name would undo each other's words.",
             "Give this host a name of its own (key host), or stop the other agent.",
         )
-    doubles = [*(facts.bus.doubles if facts.bus else ())]
-    doubles += [row["host"] for row in facts.agent.peers if OWN_ADDRESS in (row.get("reason") or "")]
+    doubles = [f"{host} {OWN_ADDRESS}" for host in (facts.bus.doubles if facts.bus else ())]
+    doubles += [row["reason"] for row in facts.agent.peers if _shares_an_address(row)]
     if doubles:
         yield Finding(
             "tunnel-address-taken",
             FAULT,
-            f"{_some(doubles)} has this host's tunnel address, {facts.config.tunnel.local_ip}",
-            "Packets for the one reach the other.",
+            _some(doubles),
+            "Packets for the one reach the other; the claims of whoever came later are ignored.",
             "Give each host an address of its own (tunnel.local_ip).",
         )
+
+
+def _shares_an_address(row: Row) -> bool:
+    return any(words in (row.get("reason") or "") for words in (OWN_ADDRESS, ANOTHERS_ADDRESS))
 
 
 def peers(facts: Facts) -> Iterator[Finding]:
     for row in facts.agent.peers:
         reason = row.get("reason")
-        if reason and OWN_ADDRESS not in reason:
+        if reason and not _shares_an_address(row):
             yield Finding(
                 "peer-not-reached",
                 WARNING,

@@ -31,7 +31,8 @@ from portwatch.model import (
 )
 
 OWN_ADDRESS: Final = "has this host's own tunnel address"
-"""Said of a host that is not reached for this reason."""
+ANOTHERS_ADDRESS: Final = "has the tunnel address of"
+"""Said of hosts that are not reached for these reasons."""
 
 # --- keys: the names of entries ----------------------------------------------------------------------------------
 
@@ -306,7 +307,7 @@ class Fabric:
         """Return, for people, why nothing is tunnelled to a claim's host; None when it is, or need not be."""
         if not self._may_tunnel(claim) and claim.tunnel_ip is not None:
             holder = self.holders[claim.tunnel_ip]
-            return f"{claim.host} has the tunnel address of {holder}, {claim.tunnel_ip}: its claims are ignored"
+            return f"{claim.host} {ANOTHERS_ADDRESS} {holder}, {claim.tunnel_ip}: its claims are ignored"
         if not claim.port.network_type.tunnelled or self.reached_at(claim) is not None:
             return None
         if self.endpoint is None:
