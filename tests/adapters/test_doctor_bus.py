@@ -60,7 +60,7 @@ async def test_a_broker_whose_queue_is_too_short_for_what_it_holds_is_told_from_
     tmp_path: Path,
 ) -> None:
     with a_mosquitto(tmp_path, "max_queued_messages 10") as broker:
-        await _share(broker, said=1000, stated=1000)
+        await _share(broker, said=5000, stated=5000)
         seen = await _look(broker, answer_timeout=1.0)
 
     assert seen.trouble is None
