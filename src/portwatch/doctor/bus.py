@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from portwatch import wire
@@ -27,7 +27,7 @@ async def look(
     broker: Broker,
     prefix: str,
     host: HostName,
-    networks: Iterable[NetworkId],
+    networks: Sequence[NetworkId],
     *,
     agent_runs: bool,
     endpoint: TunnelEndpoint | None,
@@ -39,14 +39,15 @@ async def look(
         async with visit(broker, prefix, host) as visitor:
             forbidden += await _refusals(visitor, host, agent_runs=agent_runs)
             topics = visitor.topics
-            filters = [each for network in networks for each in topics.of_network(network)]
-            with _noting(forbidden):
-                await visitor.read(topics.host(host), *filters)
+            ports, manifests = zip(*map(topics.of_network, networks), strict=True) if networks else ((), ())
+            with _noting(forbidden):  # what shall be there first: a broker whose queue is full drops what comes last
+                await visitor.read(topics.host(host), *manifests)
+                await visitor.read(*ports)
             stated, told = _shares(visitor)
             if any(told[share] < number for share, number in stated.items()):
                 await asyncio.sleep(AGAIN_SECONDS)
                 with _noting(forbidden):
-                    await visitor.read(*filters)
+                    await visitor.read(*ports, *manifests)
                 stated, told = _shares(visitor)
             namesake = None if agent_runs else await _namesake(visitor, host)
             doubles = [] if agent_runs or endpoint is None else await _doubles(visitor, host, endpoint)
