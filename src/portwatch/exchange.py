@@ -106,6 +106,8 @@ class Exchange:
         self._rewiring: list[tuple[datetime, ClaimKey]] = []
         """Of the messages in hand: the events that ask for other flows, if those of their port differ at all."""
         self._connections = 0
+        self.clocks: dict[HostName, float] = {}
+        """By how many seconds each host's last live event was older than its arrival; far off if a clock is."""
 
     # --- what the reactor has decided ---------------------------------------------------------------------------------
 
@@ -388,6 +390,8 @@ class Exchange:
             news = PortRemoved(held)  # its own last word was overtaken, or lost
         self._metrics.port_events.labels(news.type, "remote").inc()
         self._tell_followers(wire.encode_event(replace(news, time=news.time or now())))
+        if not replayed and news.time is not None:
+            self.clocks[news.claim.host] = (now() - news.time).total_seconds()
         if news.time is not None and news.time >= self.connected_at and rewires(held, news):
             self._rewiring.append((news.time, news.key))
 

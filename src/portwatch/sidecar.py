@@ -6,7 +6,6 @@ A task that returns or fails ends the process; whoever supervises it starts it a
 import asyncio
 import json
 import signal
-import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Coroutine
 from contextlib import AsyncExitStack
@@ -18,25 +17,20 @@ import structlog
 
 from portwatch import __version__, certificate, views, wire
 from portwatch.agent import Agent
-from portwatch.bus.connection import Broker
-from portwatch.bus.failover import Failover
-from portwatch.bus.memory import MemoryBroker
-from portwatch.bus.mqtt import MqttBroker, MqttSettings
-from portwatch.config import Config, Details, Loaded, MemoryBus, MqttBrokers, OvsdbSocket
-from portwatch.errors import ConfigurationError, OvsdbError
+from portwatch.config import Config, Details, Loaded
+from portwatch.errors import OvsdbError
 from portwatch.fabric.announcer import Identity
 from portwatch.http import page
-from portwatch.http.access import Access
 from portwatch.http.messages import Event, EventStream, Response, failure, json_response
 from portwatch.http.server import Handler, Server
 from portwatch.metrics import Metrics
 from portwatch.model import HostName, NetworkType
 from portwatch.ovsdb import bridges
 from portwatch.ovsdb.database import Database
-from portwatch.ovsdb.idl import Tls
 from portwatch.ovsdb.picture import TUNNEL_PORTS, Picture
 from portwatch.ovsdb.rows import TABLES
 from portwatch.ovsdb.watcher import watch
+from portwatch.partners import access_of, broker_of, own_name, tls_of
 from portwatch.switch.ofctl import OfCtl
 
 GOODBYE_SECONDS = 1.5
@@ -74,7 +68,7 @@ class Sidecar:
                 server = Server(config.http.listen, self._routes(), actions=self._actions(), access=access_of(config))
                 await stack.enter_async_context(server)
             self._database = await stack.enter_async_context(
-                Database(str(config.ovsdb.remote), TABLES, tls=_tls(config))
+                Database(str(config.ovsdb.remote), TABLES, tls=tls_of(config))
             )
             self._ofctl = await stack.enter_async_context(OfCtl(config.openflow.rundir))
             await self._until_stopped(self._work())
@@ -129,7 +123,7 @@ class Sidecar:
 
     def _make_agent(self) -> Agent:
         config = self.config
-        host = config.host or self._own_name()
+        host = own_name(config, self.picture.hostname)
         identity = Identity(host, uuid4().hex, config.tunnel.local_ip)
         log.info(
             "this host",
@@ -148,23 +142,26 @@ class Sidecar:
             self._start(f"{bridge} bridge", agent.program(bridge))
         return agent
 
-    def _own_name(self) -> HostName:
-        name = self.picture.hostname or socket.gethostname()
-        try:
-            return HostName(name)
-        except ValueError as error:
-            raise ConfigurationError("this system's host name", "host", name, f"a name for the bus: {error}") from None
-
     def _check_name(self, host: HostName) -> None:
         """Say so when our certificate is another's: a broker that goes by it refuses all that this host says."""
         path = self.config.bus.certificate
         try:
             name = certificate.read(path).common_name if path else host
         except (OSError, ValueError) as error:
-            log.warning("the certificate for the bus cannot be read", error=str(error))
+            log.warning(
+                "the certificate for the bus cannot be read",
+                error=str(error),
+                do="put a certificate (PEM) where bus.certificate says, readable for the agent; it is read anew",
+            )
             return
         if name != host:
-            log.warning("the certificate for the bus is of another name", file=str(path), name=name, host=host)
+            log.warning(
+                "the certificate for the bus is of another name",
+                file=str(path),
+                name=name,
+                host=host,
+                do="issue one whose common name is this host's name on the bus, or set host to the certificate's name",
+            )
 
     async def _keep_bridges(self) -> None:
         """Make what is missing of bridges, patch ports and tunnel ports: at the start, and whenever some of it goes.
@@ -186,7 +183,7 @@ class Sidecar:
             if self._database.connected and self._bridges_missing():
                 try:
                     types = self._looked_for = frozenset(self._tunnel_types)
-                    await bridges.ensure(str(config.ovsdb.remote), replace(wanted, types=types), tls=_tls(config))
+                    await bridges.ensure(str(config.ovsdb.remote), replace(wanted, types=types), tls=tls_of(config))
                     self._bridges_trouble = None
                 except OvsdbError as error:
                     self._note_bridges(str(error))
@@ -306,38 +303,3 @@ async def _server_sent(agent: Agent) -> AsyncIterator[Event]:
     async for payload in agent.exchange.follow():
         event = json.loads(payload)
         yield Event(data=payload.decode(), type=event["type"], id=event["id"].rpartition("/")[2])
-
-
-def broker_of(config: Config) -> Broker:
-    """Return the broker, or brokers, that the configuration names."""
-    bus = config.bus
-    if isinstance(bus.url, MemoryBus):
-        return MemoryBroker()
-    urls = bus.url.brokers if isinstance(bus.url, MqttBrokers) else (bus.url,)
-    brokers = [
-        MqttBroker(
-            MqttSettings(
-                url=str(url),
-                username=bus.user,
-                password_file=bus.password_file,
-                ca_cert=bus.ca_cert,
-                certificate=bus.certificate,
-                private_key=bus.private_key,
-            )
-        )
-        for url in urls
-    ]
-    return brokers[0] if len(brokers) == 1 else Failover(brokers)
-
-
-def access_of(config: Config) -> Access:
-    """Return what is asked of those who ask this agent."""
-    http = config.http
-    return Access(certificate=http.certificate, private_key=http.private_key, token_file=http.token_file)
-
-
-def _tls(config: Config) -> Tls | None:
-    ovsdb = config.ovsdb
-    if isinstance(ovsdb.remote, OvsdbSocket) or not (ovsdb.ca_cert and ovsdb.certificate and ovsdb.private_key):
-        return None
-    return Tls(private_key=ovsdb.private_key, certificate=ovsdb.certificate, ca_cert=ovsdb.ca_cert)

@@ -1,7 +1,8 @@
 """What the agent knows, as plain data for `/v1` and the commands: one function for each question. Reads only."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from portwatch import __version__
@@ -132,6 +133,7 @@ def peers(agent: Agent) -> list[View]:
                 "tunnel_ip": str(endpoint) if endpoint else None,
                 "version": status.version if status else None,
                 "ports": number,
+                "clock": agent.exchange.clocks.get(host),
                 "reason": reasons.get(host),
             }
         )
@@ -162,7 +164,16 @@ def flows(agent: Agent) -> list[View]:
             if key in ledger.refused:
                 state = f"refused: {ledger.refused[key][1]}"
             kind = "flow" if isinstance(item, Flow) else "group"
-            rows.append({"bridge": names[bridge], "kind": kind, "state": state, "text": item.text()})
+            rows.append(
+                {
+                    "bridge": names[bridge],
+                    "kind": kind,
+                    "state": state,
+                    "text": item.text(),
+                    "wanted": want.text() if want else None,
+                    "installed": have.text() if have else None,
+                }
+            )
     return rows
 
 
@@ -193,22 +204,33 @@ def explain(agent: Agent, name: str) -> list[View]:
         for mac, claims in view.stations.items():
             named = {claim.port.port_id for claim in claims.values()}
             if name.lower() == mac or name in named or name in _interfaces(rows, named):
-                here = next((row for row in rows if row["port_id"] in named), None)
+                here = next((_described(agent, row) for row in rows if row["port_id"] in named), None)
                 addresses = {address for claim in claims.values() for address in claim.port.fixed_ips}
                 keys: list[Key] = [Unicast(segment, mac), *(Neighbor(segment, address) for address in addresses)]
                 keys += [Wire(port_id) for port_id in named if port_id in agent.reactor.plugs]
                 found.append({**_entry(agent, segment, mac, view), "port": here, "flows": _flows_of(agent, keys)})
     told = {entry["port"]["port_id"] for entry in found if entry["port"]}
     waiting = [row for row in rows if name in (row["port_id"], row["interface"], row.get("mac"))]
-    found += [{"port": row, "claims": [], "flows": []} for row in waiting if row["port_id"] not in told]
+    for row in waiting:
+        if row["port_id"] not in told:
+            wire = [Wire(row["port_id"])] if row["port_id"] else []
+            found.append({"port": _described(agent, row), "claims": [], "flows": _flows_of(agent, wire)})
     return found
+
+
+def _described(agent: Agent, row: View) -> View:
+    """Return a port of this host with what OVSDB says of it, and which details are missing."""
+    port_id = row["port_id"]
+    plug, interface = agent.reactor.plugs.get(port_id), agent.picture.interface(port_id)
+    keys = sorted(interface.external_ids.items()) if interface else []
+    return {**row, "ovsdb": dict(keys), "missing": list(plug.port.missing) if plug else []}
 
 
 def _interfaces(rows: list[View], named: set[PortId]) -> set[str]:
     return {row["interface"] for row in rows if row["port_id"] in named}
 
 
-def _flows_of(agent: Agent, keys: list[Key]) -> list[View]:
+def _flows_of(agent: Agent, keys: Sequence[Key]) -> list[View]:
     return [
         {
             "bridge": agent.programmers[bridge].bridge,
@@ -305,6 +327,16 @@ def _claim(claim: Claim) -> View:
         "status": claim.status,
         "kind": claim.port.kind,
         "seq": claim.seq,
+        "since": _since(claim.seq),
         "revision": claim.revision,
+        "reason": claim.reason,
         "tunnel_ip": str(claim.tunnel_ip) if claim.tunnel_ip else None,
     }
+
+
+def _since(seq: int) -> str | None:
+    """Return the time that a sequence tells: milliseconds of the attaching host's clock, if nobody pushed it on."""
+    try:
+        return datetime.fromtimestamp(seq / 1000, UTC).isoformat(timespec="milliseconds")
+    except (OverflowError, ValueError, OSError):
+        return None

@@ -65,25 +65,37 @@ _Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", max_length=64)]
 _Moment = Annotated[datetime, Meta(tz=True)]
 
 
+def _told(**schema: object) -> Meta:
+    """Say in the JSON Schema what the model's own types check: they refuse by value, msgspec by shape."""
+    return Meta(extra_json_schema=schema)
+
+
+_Id = Annotated[str, _told(minLength=1, maxLength=128, pattern=r"^[^$/+#\x00-\x1f\x7f][^/+#\x00-\x1f\x7f]*$")]
+_Mac = Annotated[str, _told(pattern="^[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}$", examples=["fa:16:3e:00:00:01"])]
+_Ip = Annotated[str, _told(description="An IPv4 or IPv6 address.", examples=["10.0.0.5", "fd00::5"])]
+_NetworkType = Annotated[str, _told(pattern="^[a-z][a-z0-9_-]{0,31}$", examples=["vxlan", "geneve", "gre"])]
+_Vni = Annotated[int, _told(minimum=Vni.LOWEST, maximum=Vni.HIGHEST)]
+
+
 class PortData(Struct, frozen=True):
     """`data` of a port event: the claim."""
 
-    port_id: str
-    host: str
+    port_id: _Id
+    host: _Id
     session: _Text
     seq: _Count
     revision: _Count
     state: State
     status: Status
-    network_id: str | None = None
-    network_type: str = "vxlan"
-    segmentation_id: int | None = None
-    mac: str | None = None
+    network_id: _Id | None = None
+    network_type: _NetworkType = "vxlan"
+    segmentation_id: _Vni | None = None
+    mac: _Mac | None = None
     fixed_ips: _Addresses = ()
     allowed_address_pairs: _Addresses = ()
     device_owner: _Text = ""
     kind: Kind = Kind.SINGLE
-    tunnel_ip: str | None = None
+    tunnel_ip: _Ip | None = None
     reason: Annotated[str, Meta(max_length=1024, pattern=_PRINTABLE)] | UnsetType = UNSET
 
 
@@ -103,7 +115,7 @@ class PortMessage(Struct, frozen=True):
 class ManifestMessage(Struct, frozen=True):
     """`manifests/{network_id}/{host}`."""
 
-    host: str
+    host: _Id
     session: _Text
     count: _Count
     digest: _Digest
@@ -112,10 +124,10 @@ class ManifestMessage(Struct, frozen=True):
 class HostMessage(Struct, frozen=True):
     """`hosts/{host}`."""
 
-    host: str
+    host: _Id
     session: _Text
     state: Literal["online", "stopped", "leaving", "offline"]
-    tunnel_ip: str | None = None
+    tunnel_ip: _Ip | None = None
     tunnel_type: _Text | None = None
     version: _Text = ""
     started_at: _Moment | None = None
@@ -125,16 +137,16 @@ class HostMessage(Struct, frozen=True):
 class DetailsMessage(Struct, frozen=True, omit_defaults=True):
     """`directory/{port_id}`: what a port event says of the port, and how the orchestrator means it."""
 
-    network_id: str | None = None
-    network_type: str = "vxlan"
-    segmentation_id: int | None = None
-    mac: str | None = None
+    network_id: _Id | None = None
+    network_type: _NetworkType = "vxlan"
+    segmentation_id: _Vni | None = None
+    mac: _Mac | None = None
     fixed_ips: _Few = ()
     allowed_address_pairs: _Few = ()
     device_owner: _Owner = ""
     kind: Kind | None = None
     admin_state: Literal["up", "down"] = "up"
-    port_id: str | None = None
+    port_id: _Id | None = None
 
 
 def _plain(value: object) -> str | int:

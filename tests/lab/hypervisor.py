@@ -79,6 +79,7 @@ class Hypervisor:
             *("--", "set", "Open_vSwitch", ".", f"external_ids:system-id={self.namespace.name}"),
             *("--", "add-br", PHYSICAL),
             *("--", "set", "Bridge", PHYSICAL, "datapath_type=netdev", f'other_config:hwaddr="{self.mac}"'),
+            *("--", "set", "Interface", PHYSICAL, f"mtu_request={underlay.MTU}"),
             *("--", "add-port", PHYSICAL, underlay.UPLINK),
         )
         self.vswitchd.start(wait=False)

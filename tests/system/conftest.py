@@ -1,6 +1,8 @@
 """Three hypervisors with portwatch on each, for a whole session; every test begins and ends with none of its ports."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -57,6 +59,22 @@ class Site:
         status, body = self.agents[hypervisor.name].http_get(f"/v1/{path}")
         assert status == 200, body
         return json.loads(body)
+
+    def command(
+        self, hypervisor: Hypervisor, *arguments: str, status: int = 0, **environment: str
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run a `portwatch` command on a hypervisor, beside its agent; it ends with *status*."""
+        place = f"--net=/run/netns/{hypervisor.namespace.name}"
+        ended = subprocess.run(
+            ["nsenter", place, sys.executable, "-m", "portwatch", *arguments],
+            env=self.agents[hypervisor.name].environment | environment,
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+        assert ended.returncode == status, ended.stdout + ended.stderr
+        return ended
 
     def port(self, hypervisor: Hypervisor, port: Nic | Port) -> dict[str, Any] | None:
         """Return a port as its agent shows it."""

@@ -1,8 +1,6 @@
 """Maintenance, and claims that compete: what `portwatch drain` and two claims of one port do to the tables."""
 
 import json
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -24,7 +22,7 @@ def test_a_drained_hosts_port_goes_to_whoever_attaches_it_and_the_undo_takes_it_
     site.plug(hv1, port)  # attached later: hv1 wins by its sequence
     site.wait_known(hv3, port.mac, hv1)
     try:
-        said = _portwatch(site, hv1, "drain")
+        said = site.command(hv1, "drain").stdout
 
         assert said.startswith("1 ports are marked leaving")
         site.wait_known(hv3, port.mac, hv2)
@@ -41,7 +39,7 @@ def test_a_drained_hosts_port_goes_to_whoever_attaches_it_and_the_undo_takes_it_
             lambda: _claims(site, hv3, port.mac).get("hv1") == "leaving", 5, "drained it stays, restarted or not"
         )
     finally:
-        _portwatch(site, hv1, "drain", "--undo")
+        site.command(hv1, "drain", "--undo")
     site.wait_known(hv3, port.mac, hv1)
 
 
@@ -94,17 +92,3 @@ def _entry(site: Site, hypervisor: Hypervisor, mac: str) -> dict[str, Any]:
 
 def _claims(site: Site, hypervisor: Hypervisor, mac: str) -> dict[str, str]:
     return {claim["host"]: claim["state"] for row in site.ask(hypervisor, f"explain/{mac}") for claim in row["claims"]}
-
-
-def _portwatch(site: Site, hypervisor: Hypervisor, *arguments: str) -> str:
-    """Run a command on a hypervisor, beside its agent."""
-    agent = site.agents[hypervisor.name]
-    command = [
-        "nsenter",
-        f"--net=/run/netns/{hypervisor.namespace.name}",
-        sys.executable,
-        "-m",
-        "portwatch",
-        *arguments,
-    ]
-    return subprocess.run(command, env=agent.environment, capture_output=True, text=True, timeout=20, check=True).stdout

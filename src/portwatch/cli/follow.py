@@ -18,7 +18,7 @@ from portwatch.errors import Refused
 from portwatch.events import PortEvent
 from portwatch.http import client
 from portwatch.model import HostName, NetworkId
-from portwatch.sidecar import access_of, broker_of
+from portwatch.partners import access_of, broker_of
 
 
 @dataclass(frozen=True, slots=True)

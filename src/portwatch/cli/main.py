@@ -1,70 +1,17 @@
-"""The commands and their options. Exit status: 0 done, 2 wrong usage or configuration, 3 identity taken, 1 else."""
+"""The commands and their options, each with an example. What they do stands in the modules beside this one."""
 
 import asyncio
 import os
-import sys
 from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec
 
 import click
 
 from portwatch import __version__
-from portwatch.cli import directory, follow, query
-from portwatch.config import Config, Loaded, LogFormat, Loop, effective, load
-from portwatch.errors import ConfigurationError, IdentityTaken, PortwatchError
-
-P = ParamSpec("P")
-
-CONFIG = click.option(
-    "--config",
-    type=click.Path(path_type=Path),
-    help="Configuration file (default: /etc/portwatch/portwatch.toml).",
-)
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
-
-
-def _faults_as_exit_status(command: Callable[P, None]) -> Callable[P, None]:
-    """Turn what went wrong into one line on standard error and the contract's exit status."""
-
-    @wraps(command)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            command(*args, **kwargs)
-        except (PortwatchError, BaseExceptionGroup) as error:
-            # Not `except*`: what leaves such a clause is wrapped in a group once more, sys.exit's too (Python 3.11.2).
-            fault = _first_fault(error)
-            if fault is None:
-                raise
-        else:
-            return
-        click.echo(f"portwatch: {fault}", err=True)
-        sys.exit(next(status for kind, status in _STATUSES if isinstance(fault, kind)))
-
-    return guarded
-
-
-_STATUSES = ((ConfigurationError, 2), (IdentityTaken, 3), (PortwatchError, 1))
-
-
-def _first_fault(error: BaseException) -> PortwatchError | None:
-    """Return the fault of ours in *error*, which a task group may have wrapped; None when another is beside it."""
-    if isinstance(error, BaseExceptionGroup):
-        ours, others = error.split(PortwatchError)
-        return _first_fault(ours.exceptions[0]) if ours is not None and others is None else None
-    return error if isinstance(error, PortwatchError) else None
-
-
-def _load(path: Path | None) -> Loaded:
-    loaded = load(path, os.environ)
-    for warning in loaded.warnings:
-        click.echo(f"portwatch: {warning}", err=True)
-    return loaded
-
-
-def _config(path: Path | None) -> Config:
-    return _load(path).config
+from portwatch.cli.completion import names, script
+from portwatch.cli.options import AS_JSON, CONFIG, configured, faults_as_exit_status, host_name, loaded
+from portwatch.config import Config, LogFormat, Loop, effective
+from portwatch.errors import ConfigurationError
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -80,18 +27,21 @@ def main() -> None:
     type=click.Choice([form.value for form in LogFormat]),
     help="In place of `log.format`: console for people.",
 )
-@_faults_as_exit_status
+@faults_as_exit_status
 def run(config: Path | None, log_format: str | None) -> None:
-    """Run the sidecar until SIGTERM or SIGINT; logs go to standard error."""
+    """Run the sidecar until SIGTERM or SIGINT; logs go to standard error.
+
+    Example: portwatch run --config /etc/portwatch/portwatch.toml
+    """
     from portwatch.logs import log_to_stderr
     from portwatch.sidecar import Sidecar  # the other commands start without its weight
 
     if log_format is not None:
         os.environ["PORTWATCH_LOG__FORMAT"] = log_format
-    loaded = _load(config)
-    log_to_stderr(loaded.config)
-    with asyncio.Runner(loop_factory=_loop_factory(loaded.config)) as runner:
-        runner.run(Sidecar(loaded).run())
+    settings = loaded(config)
+    log_to_stderr(settings.config)
+    with asyncio.Runner(loop_factory=_loop_factory(settings.config)) as runner:
+        runner.run(Sidecar(settings).run())
 
 
 def _loop_factory(config: Config) -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -106,10 +56,13 @@ def _loop_factory(config: Config) -> Callable[[], asyncio.AbstractEventLoop] | N
 
 @main.command("check-config")
 @CONFIG
-@_faults_as_exit_status
+@faults_as_exit_status
 def check_config(config: Path | None) -> None:
-    """Read and check the configuration; print the effective one, secrets masked."""
-    click.echo(effective(_load(config)), nl=False)
+    """Read and check the configuration; print the effective one, secrets masked.
+
+    Example: PORTWATCH_TUNNEL__LOCAL_IP=192.0.2.11 portwatch check-config
+    """
+    click.echo(effective(loaded(config)), nl=False)
 
 
 @main.command()
@@ -118,57 +71,203 @@ def check_config(config: Path | None) -> None:
 @click.option("--host", help="Only this host's events.")
 @click.option("--type", "kind", type=click.Choice(["added", "updated", "removed"]), help="Only events of this type.")
 @AS_JSON
-@_faults_as_exit_status
+@faults_as_exit_status
 def events(config: Path | None, network: str | None, host: str | None, kind: str | None, as_json: bool) -> None:
     """Follow the bus live, one event a line.
 
     Example: portwatch events --network blue --type removed
     """
-    follow.events(_config(config), follow.Filter(network, host, kind), as_json)
+    from portwatch.cli import follow
+
+    follow.events(configured(config), follow.Filter(network, host, kind), as_json)
 
 
 @main.command()
 @CONFIG
+@AS_JSON
+@faults_as_exit_status
+def ports(config: Path | None, as_json: bool) -> None:
+    """Show this host's ports and how far each is.
+
+    Example: portwatch ports
+    """
+    from portwatch.cli import query
+
+    query.tell(configured(config), "ports", as_json)
+
+
+@main.command()
+@CONFIG
+@AS_JSON
+@faults_as_exit_status
+def networks(config: Path | None, as_json: bool) -> None:
+    """Show the networks that have a port on this host.
+
+    Example: portwatch networks
+    """
+    from portwatch.cli import query
+
+    query.tell(configured(config), "networks", as_json)
+
+
+@main.command()
+@CONFIG
+@AS_JSON
+@faults_as_exit_status
+def peers(config: Path | None, as_json: bool) -> None:
+    """Show the other hosts that share a network with this one.
+
+    Example: portwatch peers --json | jq '.[] | select(.state != "online")'
+    """
+    from portwatch.cli import query
+
+    query.tell(configured(config), "peers", as_json)
+
+
+@main.command()
+@CONFIG
+@AS_JSON
+@click.argument("network", required=False, shell_complete=names("networks", ("network_id",)))
+@faults_as_exit_status
+def fdb(config: Path | None, network: str | None, as_json: bool) -> None:
+    """Show where each MAC is delivered, and by which rule.
+
+    Example: portwatch fdb blue
+    """
+    from portwatch.cli import query
+
+    query.fdb(configured(config), network, as_json)
+
+
+@main.command()
+@CONFIG
+@AS_JSON
+@click.option("--difference", is_flag=True, help="Only what is not installed as it is wanted.")
+@faults_as_exit_status
+def flows(config: Path | None, difference: bool, as_json: bool) -> None:
+    """Show the flows and groups that portwatch owns: wanted against installed.
+
+    Example: portwatch flows --difference
+    """
+    from portwatch.cli import query
+
+    query.flows(configured(config), difference, as_json)
+
+
+@main.command("explain")
+@CONFIG
+@AS_JSON
+@click.argument("name", metavar="PORT-OR-MAC", shell_complete=names("ports", ("port_id", "mac")))
+@faults_as_exit_status
+def explain_(config: Path | None, name: str, as_json: bool) -> None:
+    """Show why a port or MAC is (not) wired, who claims it, who won and by which rule, and its flows.
+
+    Example: portwatch explain fa:16:3e:00:00:01
+    """
+    from portwatch.cli import explain
+
+    explain.explain(configured(config), name, as_json)
+
+
+@main.command("trace")
+@CONFIG
+@AS_JSON
+@click.option("--source", metavar="ADDRESS", help="Send from this address instead of the port's own.")
+@click.option("--raw", is_flag=True, help="Show what ofproto/trace printed, too.")
+@click.argument("port", shell_complete=names("ports", ("port_id", "interface")))
+@click.argument("destination", shell_complete=names("fdb", ("mac",)))
+@faults_as_exit_status
+def trace_(config: Path | None, port: str, destination: str, source: str | None, raw: bool, as_json: bool) -> None:
+    """Show what the switch would do with a packet from a port here to a MAC or IP address, and why.
+
+    Example: portwatch trace web-1 10.0.0.5
+    """
+    from portwatch.cli import trace
+
+    trace.trace(configured(config), port, destination, source, raw=raw, as_json=as_json)
+
+
+@main.command()
+@CONFIG
+@AS_JSON
 @click.option("--undo", is_flag=True, help="Take it back.")
-@_faults_as_exit_status
-def drain(config: Path | None, undo: bool) -> None:
+@faults_as_exit_status
+def drain(config: Path | None, undo: bool, as_json: bool) -> None:
     """Mark this host's claims `leaving`, before maintenance: whoever attaches its ports elsewhere wins at once.
 
     Example: portwatch drain
     """
-    query.drain(_config(config), undo)
+    from portwatch.cli import upkeep
+
+    upkeep.drain(configured(config), undo, as_json)
 
 
-def _question(name: str, columns: tuple[str, ...], words: str, argument: str | None = None) -> None:
-    """Make a command that asks the local agent and prints a table."""
+@main.command()
+@CONFIG
+@AS_JSON
+@click.argument("host", shell_complete=names("peers", ("host",)))
+@faults_as_exit_status
+def forget(config: Path | None, host: str, as_json: bool) -> None:
+    """Withdraw a dead host's retained state from the bus: its ports are gone for all others at once.
 
-    @CONFIG
-    @AS_JSON
-    @_faults_as_exit_status
-    def command(config: Path | None, as_json: bool, **given: Any) -> None:
-        query.ask(_config(config), name, given.get(argument or ""), columns, as_json)
+    Example: portwatch forget hv7
+    """
+    from portwatch.cli import upkeep
 
-    if argument is not None:
-        command = click.argument(argument, required=argument != "network")(command)
-    main.command(name, help=words)(command)
+    upkeep.forget(configured(config), host_name(host), as_json)
 
 
-_question("ports", query.PORTS, "Show this host's ports and how far each is.")
-_question("networks", query.NETWORKS, "Show the networks that have a port on this host.")
-_question("peers", query.PEERS, "Show the other hosts that share a network with this one.")
-_question(
-    "fdb",
-    query.FDB,
-    "Show where each MAC is delivered, and by which rule.\n\nExample: portwatch fdb blue",
-    "network",
-)
-_question("flows", query.FLOWS, "Show the flows and groups that portwatch owns: wanted against installed.")
-_question(
-    "explain",
-    query.FDB,
-    "Show who claims a port or MAC, who won and by which rule.\n\nExample: portwatch explain fa:16:3e:00:00:01",
-    "name",
-)
+@main.command()
+@CONFIG
+@AS_JSON
+@click.option("--dry-run", is_flag=True, help="Say what would be removed, and remove nothing.")
+@faults_as_exit_status
+def cleanup(config: Path | None, dry_run: bool, as_json: bool) -> None:
+    """Remove all that portwatch owns from this host, after its agent was stopped for good. The bridges stay.
+
+    Example: portwatch cleanup --dry-run
+    """
+    from portwatch.cli import upkeep
+
+    upkeep.cleanup(configured(config), dry_run, as_json)
+
+
+@main.command("doctor")
+@CONFIG
+@AS_JSON
+@faults_as_exit_status
+def doctor_(config: Path | None, as_json: bool) -> None:
+    """Check this host, whether its agent runs or not: what is wrong, what it means, what to do. Status 1 on a fault.
+
+    Example: portwatch doctor
+    """
+    from portwatch.cli import doctor
+
+    doctor.doctor(configured(config), as_json)
+
+
+@main.command()
+@click.option("--asyncapi", is_flag=True, help="Print the topics as an AsyncAPI 3 document instead.")
+@click.argument("payload", required=False, type=click.Choice(["port-event", "manifest", "host", "directory"]))
+@faults_as_exit_status
+def schema(asyncapi: bool, payload: str | None) -> None:
+    """Print the JSON Schema of every payload on the bus, or of one.
+
+    Example: portwatch schema port-event
+    """
+    from portwatch.cli import contract
+
+    contract.show(payload, asyncapi, str(Config().bus.prefix))
+
+
+@main.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print what makes a shell complete commands, options, and the names that the local agent knows.
+
+    Example: portwatch completion bash > /etc/bash_completion.d/portwatch
+    """
+    click.echo(script(main, shell))
 
 
 @main.group("directory")
@@ -180,29 +279,41 @@ def directory_group() -> None:
 @CONFIG
 @click.argument("port")
 @click.argument("changes", metavar="KEY=VALUE...", nargs=-1, required=True)
-@_faults_as_exit_status
+@faults_as_exit_status
 def directory_set(config: Path | None, port: str, changes: tuple[str, ...]) -> None:
     """Set keys of a port's details; the others stay. KEY= takes a key back to its default.
 
     Example: portwatch directory set 3f0c network-id=blue segmentation-id=100 fixed-ips=10.0.0.5,fd00::5
     """
-    directory.put(_load(config), port, changes)
+    from portwatch.cli import directory
+
+    directory.put(loaded(config), port, changes)
 
 
 @directory_group.command("get")
 @CONFIG
 @AS_JSON
 @click.argument("port")
-@_faults_as_exit_status
+@faults_as_exit_status
 def directory_get(config: Path | None, port: str, as_json: bool) -> None:
-    """Show a port's details."""
-    directory.show(_load(config), port, as_json)
+    """Show a port's details.
+
+    Example: portwatch directory get 3f0c --json
+    """
+    from portwatch.cli import directory
+
+    directory.show(loaded(config), port, as_json)
 
 
 @directory_group.command("delete")
 @CONFIG
 @click.argument("port")
-@_faults_as_exit_status
+@faults_as_exit_status
 def directory_delete(config: Path | None, port: str) -> None:
-    """Take a port's details away; where it is plugged in now it keeps what it has."""
-    directory.remove(_load(config), port)
+    """Take a port's details away; where it is plugged in now it keeps what it has.
+
+    Example: portwatch directory delete 3f0c
+    """
+    from portwatch.cli import directory
+
+    directory.remove(loaded(config), port)

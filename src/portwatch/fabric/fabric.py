@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from portwatch.events import ClaimKey, key_of
 from portwatch.fabric.claims import Verdict, winner
@@ -29,6 +29,10 @@ from portwatch.model import (
     TunnelEndpoint,
     Vni,
 )
+
+OWN_ADDRESS: Final = "has this host's own tunnel address"
+ANOTHERS_ADDRESS: Final = "has the tunnel address of"
+"""Said of hosts that are not reached for these reasons."""
 
 # --- keys: the names of entries ----------------------------------------------------------------------------------
 
@@ -303,7 +307,7 @@ class Fabric:
         """Return, for people, why nothing is tunnelled to a claim's host; None when it is, or need not be."""
         if not self._may_tunnel(claim) and claim.tunnel_ip is not None:
             holder = self.holders[claim.tunnel_ip]
-            return f"{claim.host} has the tunnel address of {holder}, {claim.tunnel_ip}: its claims are ignored"
+            return f"{claim.host} {ANOTHERS_ADDRESS} {holder}, {claim.tunnel_ip}: its claims are ignored"
         if not claim.port.network_type.tunnelled or self.reached_at(claim) is not None:
             return None
         if self.endpoint is None:
@@ -311,7 +315,7 @@ class Fabric:
         if claim.tunnel_ip is None:
             return f"{claim.host} has no tunnel address"
         if claim.tunnel_ip == self.endpoint:
-            return f"{claim.host} has this host's own tunnel address"
+            return f"{claim.host} {OWN_ADDRESS}"
         there, here = claim.tunnel_ip.version, self.endpoint.version
         return f"{claim.host} tunnels over IPv{there} and this host over IPv{here}: the two cannot be mixed"
 

@@ -131,7 +131,11 @@ class Server:
         try:
             admitted = self._access.admits(request.path, request.headers)
         except (OSError, ValueError) as error:
-            log.error("the token cannot be read; nobody is let in", error=str(error))
+            log.error(
+                "the token cannot be read; nobody is let in",
+                error=str(error),
+                do="write the token into the file that http.token_file names, readable for the agent; it is read anew",
+            )
             admitted = False
         if not admitted:
             refusal = failure(HTTPStatus.UNAUTHORIZED, "the token is needed: Authorization: Bearer TOKEN")

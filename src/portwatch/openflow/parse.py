@@ -4,7 +4,9 @@ Reads what `ovs-ofctl --no-names -O OpenFlow15 dump-flows --no-stats` and `dump-
 read is a ValueError that holds the line: the dialect has changed, and guessing would delete what should stay.
 """
 
+import re
 from collections.abc import Container, Iterator
+from dataclasses import dataclass
 
 from portwatch.openflow.flow import ALL, HASHED, Action, Bucket, Field, Flow, FlowKey, Group, GroupKey, in_printed_order
 
@@ -17,6 +19,27 @@ _OWN_WORDS = (
     "no_packet_counts",
     "no_byte_counts",
 )
+_STATISTICS = re.compile(
+    r"duration=(?P<seconds>[0-9.]+)s, |n_packets=(?P<packets>[0-9]+), |n_bytes=[0-9]+, |\w+_age=\d+, "
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """For how many seconds a flow has been there, and how many packets it has met."""
+
+    seconds: float
+    packets: int
+
+
+def uses(dump: str) -> Iterator[tuple[Flow, Use]]:
+    """Yield the flows of a `dump-flows` that was asked for statistics, each with its own."""
+    for line in dump.splitlines():
+        if "actions=" in line:
+            told = {
+                name: text for found in _STATISTICS.finditer(line) for name, text in found.groupdict().items() if text
+            }
+            yield flow(_STATISTICS.sub("", line)), Use(float(told.get("seconds", 0)), int(told.get("packets", 0)))
 
 
 def flows(dump: str) -> Iterator[Flow]:

@@ -31,12 +31,10 @@ from portwatch.model import GRE, VXLAN, NetworkType, TunnelEndpoint
 from portwatch.ovsdb.database import Database
 from portwatch.ovsdb.idl import Tls
 from portwatch.ovsdb.picture import PATCH_TO_INTEGRATION, PATCH_TO_TUNNEL, TUNNEL_PORTS
+from portwatch.ovsdb.rows import OWNER_KEY
 from portwatch.ovsdb.values import refusal
 
 log: Final = structlog.get_logger(__name__)
-
-OWNER_KEY: Final = "portwatch-owner"
-"""On the Port rows that we made: what `portwatch cleanup` may remove."""
 
 _COLUMNS: Final = {
     "Open_vSwitch": ("bridges", "datapaths", "next_cfg", "cur_cfg"),

@@ -41,6 +41,8 @@ TABLES: Final[Mapping[str, tuple[str, ...]]] = {
 NETWORK_KEY: Final = "portwatch-network"
 SEQ_KEY: Final = "portwatch-seq"
 INSTALLED_KEY: Final = "portwatch-installed"
+OWNER_KEY: Final = "portwatch-owner"
+"""On the Port rows that we made: what `portwatch cleanup` may remove."""
 
 IDENTITY_KEYS: Final = frozenset({"iface-id", "attached-mac", "iface-status"})
 """What libvirt and os-vif write by themselves: all that is read of an Interface when the bus tells the rest."""

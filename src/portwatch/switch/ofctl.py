@@ -79,9 +79,10 @@ class OfCtl:
         if status > 0:
             raise fault(bridge, stderr, lines=len(text.splitlines()))
 
-    async def dump_flows(self, bridge: str, cookie: int, mask: int) -> str:
-        """Return what `dump-flows --no-stats` prints of the flows whose cookie is *cookie* under *mask*."""
-        return await self._ask(bridge, "dump-flows", "--no-stats", f"cookie={cookie:#x}/{mask:#x}")
+    async def dump_flows(self, bridge: str, cookie: int, mask: int, *, statistics: bool = False) -> str:
+        """Return what `dump-flows` prints of the flows whose cookie is *cookie* under *mask*."""
+        brief = () if statistics else ("--no-stats",)
+        return await self._ask(bridge, "dump-flows", *brief, f"cookie={cookie:#x}/{mask:#x}")
 
     async def dump_groups(self, bridge: str) -> str:
         """Return what `dump-groups` prints: every group of the bridge, whoever made it."""

@@ -1,0 +1,1 @@
+"""`portwatch doctor`: what is wrong with this host, and what to do about it."""
