@@ -3,8 +3,10 @@
 import http.client
 import json
 import os
+import ssl
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from tests.lab.hypervisor import Hypervisor
@@ -68,15 +70,28 @@ class Agent:
         """Return status and body of a GET, asked on the hypervisor itself; OSError when nobody listens."""
 
         def get() -> tuple[int, str]:
-            connection = http.client.HTTPConnection(self._http_host, int(self._http_port), timeout=timeout)
+            connection = self._connection(timeout)
             try:
-                connection.request("GET", path)
+                connection.request("GET", path, headers=self._credentials)
                 response = connection.getresponse()
                 return response.status, response.read().decode(errors="replace")
             finally:
                 connection.close()
 
         return self.hypervisor.namespace.inside(get)
+
+    def _connection(self, timeout: float) -> http.client.HTTPConnection:
+        place = (self._http_host, int(self._http_port))
+        if "PORTWATCH_HTTP__CERTIFICATE" not in self.environment:
+            return http.client.HTTPConnection(*place, timeout=timeout)
+        trusting = ssl.create_default_context()
+        trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE  # whom we ask is beside the point here
+        return http.client.HTTPSConnection(*place, timeout=timeout, context=trusting)
+
+    @property
+    def _credentials(self) -> dict[str, str]:
+        token = self.environment.get("PORTWATCH_HTTP__TOKEN_FILE")
+        return {"Authorization": f"Bearer {Path(token).read_text().strip()}"} if token else {}
 
     def wait_ready(self, timeout: float = READY_SECONDS) -> None:
         """Wait until /readyz says 200; an error tells what it said last. Its end ends the waiting."""

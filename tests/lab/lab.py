@@ -135,10 +135,10 @@ class Lab:
         self.agents.append(new)
         return new
 
-    def prometheus(self, rules: Path, agents: Iterable[Agent]) -> Prometheus:
-        """Prepare a Prometheus beside the broker, for *agents* that listen where it reaches them."""
+    def prometheus(self, rules: Path, agents: Iterable[Agent], ca: Path, token_file: Path) -> Prometheus:
+        """Prepare a Prometheus beside the broker, for *agents* that listen where it reaches them, over TLS."""
         targets = [agent.environment["PORTWATCH_HTTP__LISTEN"] for agent in agents]
-        return Prometheus(self._children, self.broker.namespace, rules, targets)
+        return Prometheus(self._children, self.broker.namespace, rules, targets, ca, token_file)
 
     def mac(self) -> str:
         """Return a MAC address not given before."""

@@ -24,7 +24,15 @@ LOOKS_BACK = "4s"
 class Prometheus:
     """Started by `start`. *rules* are copied with their times cut down."""
 
-    def __init__(self, children: Children, namespace: Namespace, rules: Path, targets: Iterable[str]) -> None:
+    def __init__(
+        self,
+        children: Children,
+        namespace: Namespace,
+        rules: Path,
+        targets: Iterable[str],
+        ca: Path,
+        token_file: Path,
+    ) -> None:
         self._namespace = namespace
         folder = children.directory / "prometheus"
         folder.mkdir()
@@ -33,7 +41,15 @@ class Prometheus:
         configuration = {
             "global": {"scrape_interval": EVERY, "scrape_timeout": EVERY, "evaluation_interval": EVERY},
             "rule_files": ["rules.yml"],
-            "scrape_configs": [{"job_name": "portwatch", "static_configs": [{"targets": list(targets)}]}],
+            "scrape_configs": [
+                {
+                    "job_name": "portwatch",
+                    "scheme": "https",
+                    "tls_config": {"ca_file": str(ca)},
+                    "authorization": {"credentials_file": str(token_file)},
+                    "static_configs": [{"targets": list(targets)}],
+                }
+            ],
         }
         (folder / "prometheus.yml").write_text(json.dumps(configuration))  # YAML, too
         self.process = Process(

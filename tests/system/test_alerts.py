@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import Agent, Hypervisor, Lab, Network, Port, Prometheus, eventually
+from tests.lab import Agent, Authority, Hypervisor, Lab, Network, Port, Prometheus, eventually
 from tests.system.conftest import Site
 
 pytestmark = pytest.mark.system
@@ -33,11 +33,21 @@ Fault = Callable[[Site], Cure]
 def watched() -> Iterator[tuple[Site, Prometheus]]:
     """Three hypervisors with a common network, and a Prometheus that watches them."""
     with Lab(3) as lab:
-        agents = {
-            hypervisor.name: lab.agent(hypervisor, environment={"PORTWATCH_HTTP__LISTEN": f"{address}:9476"})
-            for hypervisor, address in _managed(lab)
+        managed = dict(_managed(lab))
+        authority = Authority(lab.state / "authority")
+        certificate = authority.broker("hypervisors", *managed.values())
+        token_file = lab.state / "token"
+        token_file.write_text("for-the-lab-alone-and-long-enough\n")
+        access = {
+            "PORTWATCH_HTTP__CERTIFICATE": str(certificate),
+            "PORTWATCH_HTTP__PRIVATE_KEY": str(certificate.with_suffix(".key")),
+            "PORTWATCH_HTTP__TOKEN_FILE": str(token_file),
         }
-        prometheus = lab.prometheus(DEPLOY / "prometheus/alerts.yml", agents.values())
+        agents = {
+            hypervisor.name: lab.agent(hypervisor, environment=access | {"PORTWATCH_HTTP__LISTEN": f"{address}:9476"})
+            for hypervisor, address in managed.items()
+        }
+        prometheus = lab.prometheus(DEPLOY / "prometheus/alerts.yml", agents.values(), authority.ca, token_file)
         for agent in agents.values():
             agent.start()
         prometheus.start()
