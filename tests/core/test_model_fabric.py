@@ -2,7 +2,7 @@
 
 At every step the increments equal a full recompute, and P5 of docs/mobility.md holds; after each message P4 and P7.
 When all is quiet every host knows exactly what there is, and does with every MAC what the reference says (P1, P2, P3,
-`reference.py`); frames arrive (P6). `PORTWATCH_MODEL_STORIES=2000 pytest -s --hypothesis-seed=1 …` looks longer.
+`reference.py`); frames arrive (P6). `MODEL_STORIES=2000 pytest -s --hypothesis-seed=1 …` looks longer.
 """
 
 import os
@@ -47,9 +47,9 @@ from tests.core import reference
 from tests.core.fleet import INT, PATCH_TO_TUNNEL, TOPICS, TUN, Fleet, Host, a_port, a_vni, an_endpoint
 from tests.core.switch import BROADCAST, Frame
 
-STORIES = int(os.environ.get("PORTWATCH_MODEL_STORIES", "280"))
-STEPS = int(os.environ.get("PORTWATCH_MODEL_STEPS", "50"))
-SEED = os.environ.get("PORTWATCH_MODEL_SEED")
+STORIES = int(os.environ.get("MODEL_STORIES", "280"))
+STEPS = int(os.environ.get("MODEL_STEPS", "50"))
+SEED = os.environ.get("MODEL_SEED")
 """CI tells the same stories each time; with this set, and pytest's `--hypothesis-seed`, others."""
 WIRED_FOR = timedelta(seconds=1801)
 """After this long without a move nothing is frozen any more."""

@@ -154,6 +154,7 @@ def test_a_story_told_plainly_ends_as_it_says_and_keeps_what_must_hold_throughou
         judge(fleet, story.then)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("story", "way"),
     [

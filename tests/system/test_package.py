@@ -67,11 +67,12 @@ def test_wheel_holds_what_is_in_the_source_and_the_licence_and_nothing_else(whee
     files = [path for path in source.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     information = f"portwatch-{__version__}.dist-info"
     metadata = [f"{information}/{name}" for name in ("METADATA", "RECORD", "WHEEL", "entry_points.txt")]
+    manual = f"portwatch-{__version__}.data/data/share/man/man1/portwatch.1"
 
     names = zipfile.ZipFile(wheel).namelist()
 
     assert sorted(names) == sorted(
-        [*(str(path.relative_to(source)) for path in files), *metadata, f"{information}/licenses/LICENSE"]
+        [*(str(path.relative_to(source)) for path in files), *metadata, manual, f"{information}/licenses/LICENSE"]
     )
 
 
