@@ -21,7 +21,11 @@ class ConfigurationError(PortwatchError):
 
 
 class IdentityTaken(PortwatchError):
-    """Another living agent owns this host name or this tunnel address; exit status 3."""
+    """Another living agent owns this host name; exit status 3."""
+
+
+class AddressTaken(IdentityTaken):
+    """The name is ours, and another living host has this tunnel address; exit status 3, too."""
 
 
 # --- input from outside: count it, name it, change nothing -------------------------------------------------------

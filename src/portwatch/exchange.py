@@ -21,7 +21,7 @@ from portwatch.bus.connection import Broker, Message, Publication
 from portwatch.bus.link import Link, Words
 from portwatch.config import Config
 from portwatch.convergence import Convergence, Timing
-from portwatch.errors import IdentityTaken, Refused
+from portwatch.errors import AddressTaken, IdentityTaken, Refused
 from portwatch.events import (
     LEAVING,
     OFFLINE,
@@ -90,6 +90,9 @@ class Exchange:
         self._allowed = _allowed(config, identity)
         self._tenure = Tenure(identity.session, self.started_at, identity.endpoint)
         self._introduction = asyncio.Event()
+        self._introduced = False
+        """Has a connection come so far that the name and the tunnel address are ours?"""
+        self._at_our_address: dict[HostName, HostStatus] = {}
         self._stepping_down = False
         self._inbox: Mailbox[str, tuple[News, bool]] = Mailbox(partial(newer, identity.host))
         self._manifests: Mailbox[NetworkId, None] = Mailbox()
@@ -211,14 +214,23 @@ class Exchange:
             self._hear_ourselves(news)
             if news.session == self._identity.session:
                 self._inbox.put(message.topic, (news, message.replayed))  # as the others see us
+        elif isinstance(news, HostStatus) and not self._introduced:
+            self._hear_of_stranger(news, replayed=message.replayed)
         else:
             if isinstance(news, PortEvent) and news.claim.session == self._identity.session:
                 self._reactor.announcer.heard(news.claim)  # at once: what follows on its topic may hide it in the inbox
             self._inbox.put(message.topic, (news, message.replayed))
 
+    def _hear_of_stranger(self, status: HostStatus, *, replayed: bool) -> None:
+        """Before our introduction we hear of all hosts. What is of interest for other reasons, too, goes its way."""
+        if status.lives and status.tunnel_ip is not None and status.tunnel_ip == self._identity.endpoint:
+            self._at_our_address[status.host] = status
+        else:
+            self._at_our_address.pop(status.host, None)
+        if status.host in self._reactor.hosts_of_interest:
+            self._inbox.put(self.topics.host(status.host), (status, replayed))
+
     def announcement(self) -> Publication:
-        self._tenure.announce()
-        self._introduction.clear()
         return self._present()
 
     async def introduced(self) -> None:
@@ -229,6 +241,22 @@ class Exchange:
             await self._answered_within(ANSWER_SECONDS, lambda: not self._tenure.predecessor)
         self._tenure.settle()
         self.connected_at = now()
+        if not self._introduced:
+            self._yield_to_holder()
+            self._introduced = True
+            self._at_our_address.clear()
+            self.link.listen(self._filters())
+
+    def _yield_to_holder(self) -> None:
+        """Raise AddressTaken if a living host has had our tunnel address longer (docs/mobility.md)."""
+        ours = (self._tenure.tunnel_since, self._identity.host)
+        for status in self._at_our_address.values():
+            since = status.tunnel_since or status.started_at
+            if since is not None and (since, status.host) < ours:
+                raise AddressTaken(
+                    f"the tunnel address {status.tunnel_ip} (key `tunnel.local_ip`) is that of {status.host!r},"
+                    f" which lives; give this host its own, or, if that one is no more: portwatch forget {status.host}"
+                )
 
     async def _answered_within(self, seconds: float, answered: Callable[[], bool]) -> None:
         with contextlib.suppress(TimeoutError):
@@ -283,6 +311,8 @@ class Exchange:
     def subscribing(self, filters: frozenset[str]) -> None:
         self._hear(self._inbox.take_now())
         if filters.issuperset(self.topics.of_ourselves(self._identity.host)):
+            self._tenure.announce()  # from here on, and not later: what is retained may come before all is subscribed
+            self._introduction.clear()
             self._reactor.connecting()
             if self._directory is not None:
                 self._directory.connecting(time.monotonic())
@@ -313,6 +343,8 @@ class Exchange:
         """Return what to be subscribed to: the networks that have a port here, the hosts in them, our own words."""
         host = self._identity.host
         filters = {*self.topics.of_ourselves(host)}
+        if not self._introduced and self._identity.endpoint is not None:
+            filters.add(self.topics.hosts)  # does anybody live at our tunnel address?
         for network_id in self._reactor.fabric.networks:
             filters.update(self.topics.of_network(network_id))
         filters.update(map(self.topics.host, self._reactor.hosts_of_interest))

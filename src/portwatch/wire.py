@@ -218,6 +218,11 @@ class Topics:
     def host(self, host: HostName) -> str:
         return f"{self.prefix}/hosts/{host}"
 
+    @property
+    def hosts(self) -> str:
+        """The filter of all hosts' statuses."""
+        return f"{self.prefix}/hosts/+"
+
     def directory(self, port_id: PortId) -> str:
         return f"{self.prefix}/directory/{port_id}"
 

@@ -58,16 +58,44 @@ def test_an_agent_that_was_killed_may_return_at_once(lab: Lab) -> None:
     assert agent.stop() == 0
 
 
+def test_a_host_that_comes_with_the_tunnel_address_of_a_living_one_ends_with_status_3_and_leaves_no_claim() -> None:
+    with Lab(2) as lab:
+        holder, double = lab.hypervisors
+        first, second = lab.agent(holder), lab.agent(double, environment={"PORTWATCH_TUNNEL__LOCAL_IP": holder.ip})
+        first.start()
+        first.wait_ready()
+        double.plug(Port("p2", lab.mac(), BLUE, ("10.0.0.2/24",)))
+
+        second.start()
+
+        assert second.process.wait(20) == 3
+        (words,) = [line for line in second.log_lines() if line.startswith("portwatch: ")]
+        assert all(part in words for part in (holder.ip, "'hv1'", "tunnel.local_ip", "portwatch forget hv1"))
+        assert '"state":"stopped"' in str(lab.broker.retained("portwatch/v1/hosts/hv2"))
+        assert not lab.broker.retained("portwatch/v1/ports/#")
+        first.stop()
+        second.start()
+        second.wait_ready()
+        assert second.stop() == 0
+
+
 def test_a_host_with_the_tunnel_address_of_another_is_ignored_by_all_and_says_so_until_it_has_its_own() -> None:
     with Lab(3) as lab:
         holder, watcher, double = lab.hypervisors
         first, second = lab.agent(holder), lab.agent(watcher)
-        agents = (first, second, third := lab.agent(double, environment={"PORTWATCH_TUNNEL__LOCAL_IP": holder.ip}))
-        for agent, hypervisor in zip(agents, lab.hypervisors, strict=True):
-            agent.start()
-            agent.wait_ready()
+        third = lab.agent(double, environment={"PORTWATCH_TUNNEL__LOCAL_IP": holder.ip})
+        for hypervisor in lab.hypervisors:
             number = hypervisor.name[-1]
             hypervisor.plug(Port(f"p{number}", lab.mac(), BLUE, (f"10.0.0.{number}/24",)))
+        for agent in (first, second):
+            agent.start()
+            agent.wait_ready()
+        # The broker has forgotten hv1, which is silent for the moment, when hv3 comes.
+        first.pause()
+        lab.broker.process.restart()
+        third.start()
+        third.wait_ready()
+        first.resume()
 
         def asked(agent: Agent, path: str) -> Any:
             return json.loads(agent.http_get(path)[1])

@@ -14,7 +14,7 @@ from uuid import uuid4
 import structlog
 
 from portwatch.bus.connection import Broker, Connection, Message, Publication
-from portwatch.errors import BusRefused, BusUnavailable, IdentityTaken, PublishRefused, SubscribeRefused
+from portwatch.errors import AddressTaken, BusRefused, BusUnavailable, IdentityTaken, PublishRefused, SubscribeRefused
 from portwatch.mailbox import Mailbox
 
 SOON, LATE = 1.0, 8.0
@@ -160,6 +160,10 @@ class Link:
         await self._publish(connection, _each((self._speaker.announcement(),)))
         try:
             await self._speaker.introduced()
+        except AddressTaken as error:
+            # The name is ours, and the broker retains that it lives.
+            await self._publish(connection, _each(self._speaker.farewell()))
+            return error
         except IdentityTaken as error:
             return error
         # From here on news goes to the outbox, and behind the greeting: each topic's newest word comes last.
