@@ -151,6 +151,7 @@ class Programmer:
         self._account.read_back(())
         await self._commit()
         self._ledger.lost()
+        self._ledger.retry_refused()  # if it did hold something, that was what it minded
 
     # --- within -------------------------------------------------------------------------------------------------------
 
