@@ -53,6 +53,7 @@ async def _in_one_network(lab: Lab, network: Network, macs: Sequence[str], count
         loaded = Samples.of([await far.last(Change.ADDED, macs) - committed])
         await hands.plug(mine)
         await far.last(Change.ADDED, [mine.mac])
+        await asyncio.gather(hands.until_numbered(mine), far_hands.until_numbered(theirs))
         await asyncio.sleep(3.0)  # not measured: the network settles
         for number in range(count):
             port = Port(f"one-{network.id}-{number}", lab.mac(), network, (f"10.0.0.{number + 1}/16",))
