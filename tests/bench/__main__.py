@@ -1,68 +1,61 @@
-"""`make bench`: the way of one port from OVSDB to the other hosts' switches, beside the bare parts it is made of."""
+"""`make bench`: what a port costs beside the bare parts it is made of; and bursts, crowds, restarts, idling, fleets."""
 
 import argparse
 import asyncio
+import json
+import platform
 import sys
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
 
-from tests.bench import primitives
-from tests.bench.plug import chain
-from tests.bench.samples import HEADING, Samples, line
-from tests.lab import Lab
+from tests.bench import burst, change, fleet, idle, plug, restart
+from tests.bench.samples import Row, table
+
+BENCHES: dict[str, Callable[[float], Awaitable[list[Row]]]] = {
+    "plug": plug.measure,
+    "burst": burst.measure,
+    "change": change.measure,
+    "restart": restart.measure,
+    "idle": idle.measure,
+    "fleet": fleet.measure,
+}
+"""Name → measures with so many times the usual samples; below 1 it leaves the largest sizes out."""
+RESULTS = Path("docs/performance/results.json")
 
 
 def main() -> None:
-    """Measure, print a table, and end with 1 when a port takes more than twice its parts."""
+    """Measure, print tables, and end with 1 when a ratio is above its bound."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--count", type=int, default=100, help="samples of each figure (default 100)")
-    parser.add_argument("--bound", type=float, default=None, help="fail above this ratio of plug to parts")
+    parser.add_argument("benches", nargs="*", metavar="NAME", help=f"which: {', '.join(BENCHES)} (default all)")
+    parser.add_argument("--scale", type=float, default=1.0, help="times the usual number of samples (default 1)")
+    parser.add_argument("--write", action="store_true", help=f"keep the figures in {RESULTS}")
     options = parser.parse_args()
-    ratio = asyncio.run(measure(options.count))
-    if options.bound is not None and ratio > options.bound:
-        sys.exit(f"a plug takes {ratio:.2f} times the sum of its parts, more than {options.bound}")
+    if unknown := set(options.benches) - BENCHES.keys():
+        parser.error(f"no such benchmark: {', '.join(sorted(unknown))}; there are {', '.join(BENCHES)}")
+    report: dict[str, list[Row]] = {}
+    for name in options.benches or BENCHES:
+        print(f"{name}:", flush=True)
+        report[name] = asyncio.run(_run(name, options.scale))
+        print(f"\n{table(name, report[name])}\n", flush=True)
+    if options.write:
+        _write(report)
+    if worse := [row for rows in report.values() for row in rows if row.fails]:
+        sys.exit("\n".join(f"{row.name}: {row.ratio:.2f}, more than {row.bound:g}" for row in worse))
 
 
-async def measure(count: int) -> float:
-    """Print the table; return the ratio of a plug elsewhere to the sum of the bare parts, by their medians."""
-    with Lab(2) as lab:
-        here = lab.hypervisors[0]
-        here.create_bridge()
-        _say("two hypervisors and a broker are up; measuring the bare parts")
-        parts = {
-            "ofport assignment by vswitchd": await primitives.ofport_assignment(lab, here, count),
-            "ovs-ofctl bundle of one flow, started ahead": await primitives.bundle(here, count, ahead=True),
-            "broker round trip": await asyncio.to_thread(primitives.broker_round_trip, lab, here, count),
-        }
-        cold = await primitives.bundle(here, count, ahead=False)
-        _say("the parts are measured; starting portwatch on both")
-        agents = [lab.agent(hypervisor, environment={"PORTWATCH_LOG__LEVEL": "info"}) for hypervisor in lab.hypervisors]
-        for agent in agents:
-            agent.start()
-        for agent in agents:
-            agent.wait_ready()
-        _say(f"plugging and unplugging {count} ports, one by one")
-        measured = await chain(lab, count)
-        for agent in agents:
-            agent.stop()
-
-    stages = measured.samples()
-    print(f"\n{HEADING}")
-    for name, samples in parts.items():
-        print(line(name, samples))
-    print(line("(ovs-ofctl bundle of one flow, cold)", cold))
-    for name, samples in stages.items():
-        print(line(name, samples))
-    return _ratios(parts, stages["commit → committed on another host"])
+async def _run(name: str, scale: float) -> list[Row]:
+    return await BENCHES[name](scale)
 
 
-def _ratios(parts: dict[str, Samples], elsewhere: Samples) -> float:
-    p50 = sum(samples.p50 for samples in parts.values())
-    ratio = elsewhere.p50 / p50
-    print(f"\nthe three parts together: {1000 * p50:.2f} ms; a port on another host: {ratio:.2f} times that (p50)")
-    return ratio
-
-
-def _say(words: str) -> None:
-    print(words, flush=True)
+def _write(report: dict[str, list[Row]]) -> None:
+    """Keep the figures; benchmarks that were not run keep theirs."""
+    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    when = datetime.now(UTC).isoformat(timespec="seconds")
+    for name, rows in report.items():
+        known[name] = {"when": when, "python": platform.python_version(), "rows": [row.json() for row in rows]}
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    RESULTS.write_text(json.dumps(known, indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

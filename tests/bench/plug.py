@@ -7,60 +7,69 @@ own word is taken for one figure only, the moment at which its process saw the p
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from portwatch.switch.monitor import Change, FlowEvent, watch
-from portwatch.switch.ofctl import OfCtl
+from portwatch.switch.monitor import Change
+from tests.bench import primitives
 from tests.bench.ports import Plugger, plugger
-from tests.bench.samples import Samples
-from tests.lab import Hypervisor, Lab, Message, Network, Port
+from tests.bench.samples import Row, Samples, say
+from tests.bench.sightings import Sightings, sightings
+from tests.bench.stage import agents
+from tests.lab import Lab, Message, Network, Port
 
 PAUSE = 0.05
-TIMEOUT = 10.0
+COUNT = 100
+PARTS = ("ofport assignment by vswitchd", "ovs-ofctl bundle of one flow, started ahead", "broker round trip")
 
 
 @dataclass
 class Chain:
     """Seconds since the OVSDB commit of each plug, by stage."""
 
+    commits: dict[str, float] = field(default_factory=dict)
     event: list[float] = field(default_factory=list)
     here: list[float] = field(default_factory=list)
     on_the_bus: list[float] = field(default_factory=list)
     elsewhere: list[float] = field(default_factory=list)
     gone_elsewhere: list[float] = field(default_factory=list)
 
-    def samples(self) -> dict[str, Samples]:
-        return {
-            "commit → event in the process": Samples.of(self.event),
-            "commit → committed here": Samples.of(self.here),
-            "commit → on the bus (mosquitto_sub)": Samples.of(self.on_the_bus),
-            "commit → committed on another host": Samples.of(self.elsewhere),
-            "unplug's commit → gone on another host": Samples.of(self.gone_elsewhere),
-        }
+    def rows(self) -> Iterator[Row]:
+        yield Row("commit → event in the process", Samples.of(self.event))
+        yield Row("commit → committed here", Samples.of(self.here))
+        yield Row("commit → on the bus (mosquitto_sub)", Samples.of(self.on_the_bus))
+        yield Row("commit → committed on another host", Samples.of(self.elsewhere))
+        yield Row("unplug's commit → gone on another host", Samples.of(self.gone_elsewhere))
 
 
-class Sightings:
-    """When a bridge's monitor told of a station's flow: the wall clock, by (change, MAC)."""
+async def measure(scale: float) -> list[Row]:
+    """The bare parts, then a port from OVSDB to another host, in one lab."""
+    count = max(5, round(COUNT * scale))
+    with Lab(2) as lab:
+        here = lab.hypervisors[0]
+        here.create_bridge()
+        say("measuring the bare parts")
+        figures = (
+            await primitives.ofport_assignment(lab, here, count),
+            await primitives.bundle(here, count, ahead=True),
+            await asyncio.to_thread(primitives.broker_round_trip, lab, here, count),
+        )
+        parts = [Row(name, samples) for name, samples in zip(PARTS, figures, strict=True)]
+        cold = Row("(ovs-ofctl bundle of one flow, cold)", await primitives.bundle(here, count, ahead=False))
+        with agents(lab):
+            say(f"plugging and unplugging {count} ports, one by one")
+            chain = await _chain(lab, count)
+    rows = [*parts, cold, *chain.rows()]
+    whole = Samples.of(chain.elsewhere)
+    together = sum(samples.p50 for samples in figures)
+    rows.append(Row("another host / sum of the bare parts (p50)", ratio=whole.p50 / together, bound=5.0))
+    rows.append(Row("another host: p95 / p50", ratio=whole.p95 / whole.p50, bound=8.0))
+    return rows
 
-    def __init__(self) -> None:
-        self._seen: dict[tuple[Change, str], asyncio.Future[float]] = {}
 
-    def of(self, change: Change, mac: str) -> asyncio.Future[float]:
-        loop = asyncio.get_running_loop()
-        return self._seen.setdefault((change, mac), loop.create_future())
-
-    async def follow(self, events: AsyncIterator[FlowEvent]) -> None:
-        async for event in events:
-            mac = event.text.partition("dl_dst=")[2][:17]
-            sighting = self.of(event.change, mac)
-            if "dl_vlan=" in event.text and not sighting.done():
-                sighting.set_result(time.time())
-
-
-async def chain(lab: Lab, count: int) -> Chain:
+async def _chain(lab: Lab, count: int) -> Chain:
     """Plug and unplug *count* ports on the first hypervisor, one by one; the second has a port in the network."""
     here, elsewhere = lab.hypervisors[:2]
     network = Network("bench", 4242)
@@ -68,41 +77,34 @@ async def chain(lab: Lab, count: int) -> Chain:
     async with AsyncExitStack() as stack:
         hands = await stack.enter_async_context(plugger(here))
         far_hands = await stack.enter_async_context(plugger(elsewhere))
-        near = await _sightings(stack, here, "br-int")
-        far = await _sightings(stack, elsewhere, "br-tun")
-        for plugs in (hands, far_hands):
-            await plugs.plug(Port(f"first{id(plugs) % 1000}", lab.mac(), network, ("10.0.200.1/16",)))
+        near = await stack.enter_async_context(sightings(here, "br-int"))
+        far = await stack.enter_async_context(sightings(elsewhere, "br-tun"))
+        for number, plugs in enumerate((hands, far_hands)):
+            await plugs.plug(Port(f"first{number}", lab.mac(), network, ("10.0.200.1/16",)))
         await asyncio.sleep(1.0)  # not measured: the network comes up on both
         recorder = lab.broker.subscribe(f"portwatch/v1/ports/{network.id}/{here.name}/+")
         try:
             for number in range(count):
-                await _one(hands, lab.mac(), number, network, near, far, measured)
+                port = Port(f"bench{number}", lab.mac(), network, (f"10.0.{number // 250}.{number % 250 + 1}/16",))
+                await _one(hands, port, near, far, measured)
             _read(recorder.messages, measured)
         finally:
             recorder.stop()
     return measured
 
 
-async def _one(
-    hands: Plugger, mac: str, number: int, network: Network, near: Sightings, far: Sightings, measured: Chain
-) -> None:
-    port = Port(f"bench{number}", mac, network, (f"10.0.{number // 250}.{number % 250 + 1}/16",))
-    committed = _COMMITS[port.id] = time.time()
+async def _one(hands: Plugger, port: Port, near: Sightings, far: Sightings, measured: Chain) -> None:
+    committed = measured.commits[port.id] = time.time()
     await hands.plug(port)
-    async with asyncio.timeout(TIMEOUT):
-        measured.here.append(await near.of(Change.ADDED, mac) - committed)
-        measured.elsewhere.append(await far.of(Change.ADDED, mac) - committed)
-        await hands.until_numbered(port)
+    measured.here.append(await near.last(Change.ADDED, [port.mac]) - committed)
+    measured.elsewhere.append(await far.last(Change.ADDED, [port.mac]) - committed)
+    await hands.until_numbered(port)
     await asyncio.sleep(PAUSE)
     committed = time.time()
     await hands.unplug(port)
-    async with asyncio.timeout(TIMEOUT):
-        measured.gone_elsewhere.append(await far.of(Change.DELETED, mac) - committed)
-        await hands.until_gone(port)
+    measured.gone_elsewhere.append(await far.last(Change.DELETED, [port.mac]) - committed)
+    await hands.until_gone(port)
     await asyncio.sleep(PAUSE)
-
-
-_COMMITS: dict[str, float] = {}
 
 
 def _read(messages: Iterable[Message], measured: Chain) -> None:
@@ -111,16 +113,7 @@ def _read(messages: Iterable[Message], measured: Chain) -> None:
         if not message.payload or message.snapshot:
             continue
         event = json.loads(message.payload)
-        committed = _COMMITS.get(event["subject"])
+        committed = measured.commits.get(event["subject"])
         if event["type"] == "portwatch.port.added" and committed:
             measured.event.append(datetime.fromisoformat(event["time"]).timestamp() - committed)
             measured.on_the_bus.append(message.time - committed)
-
-
-async def _sightings(stack: AsyncExitStack, hypervisor: Hypervisor, bridge: str) -> Sightings:
-    ofctl = await stack.enter_async_context(OfCtl(hypervisor.rundir))
-    events = await stack.enter_async_context(watch(ofctl, bridge))
-    sightings = Sightings()
-    following = asyncio.create_task(sightings.follow(events), name=f"monitor of {bridge}")
-    stack.callback(following.cancel)
-    return sightings

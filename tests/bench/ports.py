@@ -28,53 +28,56 @@ class Plugger:
         """Take in the first picture."""
         self._take((await anext(self.database)).rows)
 
-    async def plug(self, port: Port) -> None:
-        """Add the port to br-int; return when ovsdb-server has committed it."""
+    async def plug(self, *ports: Port) -> None:
+        """Add the ports to br-int in one transaction; return when ovsdb-server has committed it."""
         bridge = self._bridge()
 
         def build(transaction: Transaction) -> None:
-            interface = transaction.insert("Interface")
-            interface.set("name", port.device)
-            interface.set("type", "internal")
-            interface.set("external_ids", port.keys())
-            row = transaction.insert("Port")
-            row.set("name", port.device)
-            row.set("interfaces", {interface.uuid})
+            rows = set()
+            for port in ports:
+                interface = transaction.insert("Interface")
+                interface.set("name", port.device)
+                interface.set("type", "internal")
+                interface.set("external_ids", port.keys())
+                row = transaction.insert("Port")
+                row.set("name", port.device)
+                row.set("interfaces", {interface.uuid})
+                rows.add(row.uuid)
             edit = transaction.row("Bridge", bridge)
             assert edit is not None
-            edit.set("ports", {*self._ports(bridge), row.uuid})
+            edit.set("ports", self._ports(bridge) | rows)
 
         await self.database.transact(build)
 
-    async def unplug(self, port: Port) -> None:
-        """Take the port out of br-int; return when ovsdb-server has committed it."""
+    async def unplug(self, *ports: Port) -> None:
+        """Take the ports out of br-int; return when ovsdb-server has committed it."""
         bridge = self._bridge()
-        gone = self._uuid("Port", port.device)
+        gone = {self._uuid("Port", port.device) for port in ports}
 
         def build(transaction: Transaction) -> None:
             edit = transaction.row("Bridge", bridge)
             assert edit is not None
-            edit.set("ports", self._ports(bridge) - {gone})
+            edit.set("ports", self._ports(bridge) - gone)
 
         await self.database.transact(build)
 
-    async def until_numbered(self, port: Port) -> None:
-        """Wait until vswitchd has given the port its OpenFlow number."""
-        while True:
-            for row in self.rows.values():
-                if row.table == "Interface" and row.columns and row.columns["name"] == port.device:
-                    number = row.columns["ofport"]
-                    if isinstance(number, int) and number > 0:
-                        return
+    async def until_numbered(self, *ports: Port) -> None:
+        """Wait until vswitchd has given each of the ports its OpenFlow number."""
+        while any(not self._number(port) for port in ports):
             self._take((await anext(self.database)).rows)
 
-    async def until_gone(self, port: Port) -> None:
-        """Wait until the port's row is gone."""
+    async def until_gone(self, *ports: Port) -> None:
+        """Wait until the ports' rows are gone."""
+        devices = {port.device for port in ports}
         while any(
-            row.table == "Interface" and row.columns and row.columns["name"] == port.device
-            for row in self.rows.values()
+            row.table == "Interface" and row.columns and row.columns["name"] in devices for row in self.rows.values()
         ):
             self._take((await anext(self.database)).rows)
+
+    def _number(self, port: Port) -> bool:
+        row = next((row for row in self.rows.values() if _is_interface(row, port.device)), None)
+        number = row.columns["ofport"] if row and row.columns else None
+        return isinstance(number, int) and number > 0
 
     def _take(self, rows: tuple[RowChange, ...]) -> None:
         for row in rows:
@@ -97,6 +100,10 @@ class Plugger:
         ports = columns["ports"]
         assert isinstance(ports, frozenset)
         return set(ports)
+
+
+def _is_interface(row: RowChange, device: str) -> bool:
+    return row.table == "Interface" and row.columns is not None and row.columns["name"] == device
 
 
 @asynccontextmanager

@@ -1,8 +1,9 @@
-"""Durations, and what is said of them: p50, p95, the longest, how many."""
+"""What was measured, and how it is said: a table for people, JSON for programs."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import quantiles
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -23,20 +24,67 @@ class Samples:
     def p95(self) -> float:
         return self._percentile(95)
 
-    def row(self) -> str:
-        """Return p50, p95 and the longest in milliseconds, and the count."""
-        figures = (self.p50, self.p95, max(self.seconds))
-        return "".join(f"{1000 * figure:10.2f}" for figure in figures) + f"{len(self.seconds):8d}"
-
     def _percentile(self, percent: int) -> float:
         if len(self.seconds) == 1:
             return self.seconds[0]
         return quantiles(self.seconds, n=100, method="inclusive")[percent - 1]
 
 
-HEADING = f"{'milliseconds':<44}{'p50':>10}{'p95':>10}{'max':>10}{'n':>8}"
+@dataclass(frozen=True)
+class Row:
+    """A line of the report: durations, one figure with its unit, or a ratio that may have a bound."""
+
+    name: str
+    samples: Samples | None = None
+    figure: float | None = None
+    unit: str = ""
+    ratio: float | None = None
+    bound: float | None = None
+    """Above this the run has failed: generous, for a busy machine must not fail for its neighbours' sake."""
+
+    @property
+    def fails(self) -> bool:
+        return self.bound is not None and self.ratio is not None and self.ratio > self.bound
+
+    def cells(self) -> tuple[str, ...]:
+        """Return the row's four columns."""
+        if self.samples is not None:
+            times = (self.samples.p50, self.samples.p95, max(self.samples.seconds))
+            return (*(f"{1000 * each:.2f}" for each in times), str(len(self.samples.seconds)))
+        if self.ratio is not None:
+            return (f"× {self.ratio:.2f}", "", "", f"≤ {self.bound:g}" if self.bound is not None else "")
+        return (f"{self.figure:,.2f} {self.unit}", "", "", "")
+
+    def json(self) -> dict[str, Any]:
+        """Return the row for programs: times in seconds."""
+        if self.samples is not None:
+            return {
+                "name": self.name,
+                "p50": self.samples.p50,
+                "p95": self.samples.p95,
+                "max": max(self.samples.seconds),
+                "samples": len(self.samples.seconds),
+            }
+        if self.ratio is not None:
+            return {"name": self.name, "ratio": self.ratio, "bound": self.bound}
+        return {"name": self.name, "figure": self.figure, "unit": self.unit}
 
 
-def line(name: str, samples: Samples) -> str:
-    """Return a line of the table under `HEADING`."""
-    return f"{name:<44}{samples.row()}"
+def table(title: str, rows: Sequence[Row]) -> str:
+    """Return a table of Markdown, lined up to be read as it is."""
+    lines = [(f"{title} (milliseconds)", "p50", "p95", "max", "n"), *((row.name, *row.cells()) for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(5)]
+    cells = [
+        "| "
+        + line[0].ljust(widths[0])
+        + "".join(f" | {each:>{width}}" for each, width in zip(line[1:], widths[1:], strict=True))
+        + " |"
+        for line in lines
+    ]
+    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+    return "\n".join((cells[0], rule, *cells[1:]))
+
+
+def say(words: str) -> None:
+    """Tell who waits what is going on."""
+    print(f"  … {words}", flush=True)

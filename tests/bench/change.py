@@ -1,0 +1,71 @@
+"""One change in a network of many ports: it must cost what it costs in a small one.
+
+The others of the network are a crowd on the bus, 50 ports a host.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+from portwatch.switch.monitor import Change
+from tests.bench.ports import plugger
+from tests.bench.samples import Row, Samples, say
+from tests.bench.sightings import sightings
+from tests.bench.stage import agents
+from tests.lab import Lab, Network, Port, crowd
+
+SIZES = (10, 1_000, 10_000)
+COUNT = 40
+PORTS = 50
+BOUND = 4.0
+
+
+async def measure(scale: float) -> list[Row]:
+    """Plug one port on one host into ever larger networks; look at another host."""
+    count = max(5, round(COUNT * scale))
+    sizes = SIZES if scale >= 1 else SIZES[:2]
+    figures: dict[int, Samples] = {}
+    rows = []
+    with Lab(2) as lab, agents(lab):
+        for size in sizes:
+            network = Network(f"of{size}", 4000 + len(figures))
+            say(f"a network of {size} ports")
+            members = crowd.members(max(1, size // PORTS), 1, min(size, PORTS))
+            macs = [mac for member in members for mac in member.macs]
+            crowd.come(lab.broker, network, members)
+            figures[size], loaded = await _in_one_network(lab, network, macs, count)
+            rows.append(Row(f"first port of a network of {size} ports: last of its entries", loaded))
+            rows.append(Row(f"one change in a network of {size} ports: on another host", figures[size]))
+            crowd.go(lab.broker, network, members)
+    few, many = sizes[0], sizes[-1]
+    ratio = figures[many].p50 / figures[few].p50
+    rows.append(Row(f"one change: {many} ports / {few} ports (p50)", ratio=ratio, bound=BOUND))
+    return rows
+
+
+async def _in_one_network(lab: Lab, network: Network, macs: Sequence[str], count: int) -> tuple[Samples, Samples]:
+    here, elsewhere = lab.hypervisors
+    samples = []
+    async with plugger(here) as hands, plugger(elsewhere) as far_hands, sightings(elsewhere, "br-tun") as far:
+        mine, theirs = (Port(f"first-{network.id}-{number}", lab.mac(), network) for number in range(2))
+        committed = time.time()
+        await far_hands.plug(theirs)
+        loaded = Samples.of([await far.last(Change.ADDED, macs) - committed])
+        await hands.plug(mine)
+        await far.last(Change.ADDED, [mine.mac])
+        await asyncio.gather(hands.until_numbered(mine), far_hands.until_numbered(theirs))
+        await asyncio.sleep(3.0)  # not measured: the network settles
+        for number in range(count):
+            port = Port(f"one-{network.id}-{number}", lab.mac(), network, (f"10.0.0.{number + 1}/16",))
+            committed = time.time()
+            await hands.plug(port)
+            samples.append(await far.last(Change.ADDED, [port.mac]) - committed)
+            await hands.until_numbered(port)
+            await hands.unplug(port)
+            await far.last(Change.DELETED, [port.mac])
+            await hands.until_gone(port)
+            await asyncio.sleep(0.05)
+        await hands.unplug(mine)
+        await far_hands.unplug(theirs)
+        await asyncio.gather(hands.until_gone(mine), far_hands.until_gone(theirs))
+    return Samples.of(samples), loaded
