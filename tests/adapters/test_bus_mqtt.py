@@ -319,7 +319,8 @@ async def test_client_certificate_opens_where_one_is_asked_for(
         await connect_once(
             MqttSettings(url, ca_cert=ca, certificate=authority / "client.pem", private_key=authority / "client.key")
         )
-        with pytest.raises(BusUnavailable, match="the broker wants a certificate of us"):
+        # In TLS 1.3 its hanging up may overtake its words.
+        with pytest.raises(BusUnavailable, match=r"(the broker wants|it may want) a certificate of us"):
             await connect_once(MqttSettings(url, ca_cert=ca))
         with pytest.raises(BusUnavailable, match="TLS failed"):
             await connect_once(

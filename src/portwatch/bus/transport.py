@@ -71,7 +71,8 @@ class MqttSettings:
         In TLS 1.3 its refusal comes when we have spoken already, and its hanging up may overtake it.
         """
         if self.certificate is None:
-            return ""
+            wanting = "; it may want a certificate of us (certificate, private_key)"
+            return wanting if self.url.startswith("mqtts:") else ""
         try:
             own = certificate.read(self.certificate)
         except (OSError, ValueError):
