@@ -49,8 +49,9 @@ http.server.HTTPServer((host, int(port)), Answers).serve_forever()
 """
 
 AN_OWNER = """
-import sys, time
+import signal, sys, time
 from tests.lab import Lab
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background begins with it ignored
 with Lab(hypervisors=1) as lab:
     lab.agent(lab.hypervisors[0], ["sh", "-c", "sleep 600 & wait"]).start()
     print(lab.token, flush=True)
