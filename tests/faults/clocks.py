@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.faults.fault import Rows, Story
+from tests.faults.restarts import PLUG
 from tests.faults.stage import Stage
 from tests.lab import eventually
 
@@ -18,7 +19,13 @@ STEPS = ("-24", "24", "-720")
 SEEN_SECONDS = 5.0
 
 
-@fault("hours apart, and stepped by days while a port moves from host to host", flows=None, elsewhere=None, within=20)
+@fault(
+    "hours apart, and stepped by days while a port moves from host to host",
+    lost=PLUG,
+    flows=None,
+    elsewhere=None,
+    within=20,
+)
 def stepped(stage: Stage) -> Story:
     with _clocks(stage) as clocks:
         stage.until_converged(20)
