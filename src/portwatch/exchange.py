@@ -313,6 +313,7 @@ class Exchange:
         if filters.issuperset(self.topics.of_ourselves(self._identity.host)):
             self._tenure.announce()  # from here on, and not later: what is retained may come before all is subscribed
             self._introduction.clear()
+            self._at_our_address.clear()
             self._reactor.connecting()
             if self._directory is not None:
                 self._directory.connecting(time.monotonic())
