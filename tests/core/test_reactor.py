@@ -1345,6 +1345,28 @@ def test_a_broker_that_lost_everything_takes_nothing_from_anybody() -> None:
     assert {name: host.flows() for name, host in fleet.hosts.items()} == before
 
 
+def test_a_host_that_says_again_what_it_has_port_by_port_loses_none_of_it_meanwhile() -> None:
+    def forwards(host: Host) -> list[str]:
+        """Return the flows but for the answers to ARP: without one, the question is flooded."""
+        return [line for line in host.flows() if "table=21," not in line]
+
+    fleet = a_fleet("p1", "p2 p4", "p3")
+    host, other = fleet["hv1"], fleet["hv2"]
+    before = forwards(host)
+    host.kill()
+    said = [(topic, words) for topic, words in fleet.retained.items() if "/ports/blue/hv2/" in topic]
+    fleet.retained.clear()
+    other.disconnect()
+    host.start()
+    fleet.settle()
+    fleet.settle()
+
+    for topic, words in said:
+        fleet.broker([Publication(topic, words, retain=True)])
+        fleet.settle()
+        assert forwards(host) == before
+
+
 @pytest.mark.parametrize("restarted", [False, True])
 def test_a_stale_copy_of_the_broker_that_says_the_past_again_is_put_right(*, restarted: bool) -> None:
     """Within a session the others would refuse it; of another session they cannot tell which is the newer."""

@@ -96,7 +96,9 @@ class Inheritance:
     def _heard_in(self, network_id: NetworkId) -> set[TunnelEndpoint]:
         """Return the endpoints of which the bus has said what they have in a network."""
         if (known := self._heard.get(network_id)) is None:
-            claimed = {claim.tunnel_ip for claim in self._fabric.remote(network_id)}
-            stated = {self._endpoints.get(host) for host in self._snapshots.hosts(network_id)}
+            # A host of which but a part has come has not said yet what it has: its entries are still to be kept.
+            whole = self._snapshots.complete(network_id)
+            claimed = {claim.tunnel_ip for claim in self._fabric.remote(network_id) if claim.host in whole}
+            stated = {self._endpoints.get(host) for host in whole}
             known = self._heard[network_id] = {each for each in claimed | stated if each is not None}
         return known

@@ -168,6 +168,11 @@ class Snapshots:
         snapshot = self._networks.get(network_id)
         return snapshot.shares.keys() if snapshot else ()
 
+    def complete(self, network_id: NetworkId) -> set[HostName]:
+        """Return the hosts whose whole share of a network has come."""
+        snapshot = self._networks.get(network_id)
+        return {host for host, share in snapshot.shares.items() if share.complete} if snapshot else set()
+
     def incomplete(self, now: float) -> dict[NetworkId, tuple[HostName, ...]]:
         """Return the networks in which a share has not matched for longer than `PATIENCE`, and whose it is."""
         late = {
