@@ -23,6 +23,9 @@ fault = ROWS.fault
 TOPICS = wire.Topics("portwatch/v1")
 BACK = 20.0
 """Seconds until all are back at a broker that was away for long: the last comes after eight."""
+ANSWERS = 16
+"""Flows that answer ARP, gone and made again: who has not been heard of again for 2 s is not answered for,
+and the question is flooded. All else stays (fabric/inheritance.py)."""
 LOCAL_SECONDS = 1.0
 """More than enough to wire a port here, whatever becomes of the broker."""
 THOUSANDS = 5000
@@ -36,7 +39,7 @@ def killed(stage: Stage) -> Story:
     yield
 
 
-@fault("away when an agent starts anew", within=BACK)
+@fault("away when an agent starts anew", flows=ANSWERS, within=BACK)
 def away_at_start(stage: Stage) -> Story:
     _broker(stage).kill()
     try:
