@@ -174,7 +174,7 @@ def test_a_frozen_mac_is_flooded_here_too_and_contested_where_it_would_lose() ->
 def test_a_port_here_that_is_not_active_gives_way(how: State) -> None:
     mine, theirs = state(9, how, seq=5), state(2, State.ACTIVE, seq=1)
 
-    assert winner([mine, theirs], HERE) == Verdict(theirs, Rule.STATE)
+    assert winner([mine, theirs], HERE) == Verdict(theirs, Rule.STATE, here=(mine,))
 
 
 def test_a_destination_of_a_migration_is_delivered_to_once_the_source_has_gone() -> None:

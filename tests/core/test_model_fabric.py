@@ -130,6 +130,7 @@ class Hypervisors(RuleBasedStateMachine):
             host.skew = timedelta(hours=hours)
         self.claimed: dict[str, dict[tuple[Segment, Mac], set[str]]] = {name: {} for name in HOSTS}
         self.tags: dict[str, dict[Segment, LocalVlan]] = {name: {} for name in HOSTS}
+        self.settled_in: dict[str, set[NetworkId]] = {name: set() for name in HOSTS}
         self.fleet.committed, self.fleet.carried_out = self._p4_through_each_bundle, self._p4_and_p7
         self.allowed: Counter[Place] = Counter()
         self.unprovable = False
@@ -426,6 +427,8 @@ class Hypervisors(RuleBasedStateMachine):
             return
         claimed = self.claimed[host.name] = self._counted(host)
         self.tags[host.name] = dict(host.reactor.fabric.vlans.of)
+        known = host.reactor.snapshots
+        self.settled_in[host.name] = {network_id for network_id in known.networks if known.settled(network_id)}
         members: dict[Segment, set[str]] = {}
         for (segment, _), endpoints in claimed.items():
             members.setdefault(segment, set()).update(endpoints)
@@ -462,7 +465,7 @@ class Hypervisors(RuleBasedStateMachine):
             if host.reactor.fabric.vlans.of[station[0]] != self.tags[host.name].get(station[0]):
                 continue  # the last port here has gone, and another has come: it is not wired before both have it
             kind, where = self._way(host, *station)
-            if kind == "tunnel" and host.reactor.snapshots.settled(station[0].network_id):
+            if kind == "tunnel" and station[0].network_id in self.settled_in[host.name]:
                 assert where <= before[station] | now[station], (
                     f"P4: between bundles {host.name} sends {station} astray"
                 )

@@ -41,6 +41,7 @@ from portwatch.model import (
     OfPort,
     Port,
     Segment,
+    State,
     TunnelEndpoint,
     Vni,
     fixed_ip,
@@ -746,6 +747,33 @@ def test_a_frozen_mac_is_reached_where_it_spoke_last_also_beside_a_port_that_cla
 
     assert learned_here(fleet["hv1"]) == []
     assert [fleet.hears(guest, mac_of(ROUTER)) for guest in GUESTS] == [{"hv1/p9"}] * 3
+
+
+def test_the_destination_of_a_migration_delivers_what_others_send_to_it_before_it_has_switched_over_itself() -> None:
+    fleet = a_fleet(("hv1", P1), ("hv2", P2), ("hv3", a_port("p9")))
+    fleet["hv2"].plug(a_port("p9", state=State.PREPARING))
+    fleet.settle()
+    assert fleet.hears("hv1/p1", mac_of(ROUTER)) == {"hv3/p9"}
+
+    fleet["hv2"].programmed.clear()  # its switch is slow
+    fleet["hv2"].change("p9", state=State.ACTIVE)
+    fleet.settle()
+
+    assert fleet.hears("hv1/p1", mac_of(ROUTER)) == {"hv2/p9"}
+    assert fleet.hears("hv2/p2", mac_of(ROUTER)) == {"hv3/p9"}
+
+
+def test_a_drained_port_gets_what_those_send_who_know_of_no_other() -> None:
+    fleet = a_fleet(("hv1", P1), ("hv2", P2), ("hv2", a_port("p9")), ("hv3", a_port("p3")))
+    fleet["hv2"].drain()
+    fleet.settle()
+    fleet["hv1"].disconnect()
+
+    fleet["hv3"].plug(a_port("p9"))
+    fleet.settle()
+
+    assert fleet.hears("hv1/p1", mac_of(ROUTER)) == {"hv2/p9"}
+    assert [fleet.hears(guest, mac_of(ROUTER)) for guest in ("hv2/p2", "hv3/p3")] == [{"hv3/p9"}] * 2
 
 
 def test_a_programmed_entry_comes_before_a_learned_one() -> None:

@@ -1285,6 +1285,24 @@ def test_a_network_that_is_new_at_a_restart_inherits_nothing_of_one_that_has_gon
         fleet.settle()
 
 
+def test_an_inherited_entry_gives_way_to_flooding_as_soon_as_somebody_shares_the_mac() -> None:
+    fleet = a_fleet("p1", "p2", "p3")
+    host = fleet["hv2"]
+    host.kill()
+    fleet["hv3"].plug(a_port("p1", kind=Kind.SHARED))
+    fleet["hv1"].unplug("p1")
+    fleet["hv1"].disconnect()
+    fleet.hush()
+    del fleet.retained[TOPICS.manifest(BLUE, fleet["hv3"].name)]
+
+    host.start()
+    fleet.hush()
+    fleet.tick()
+
+    assert not host.reactor.snapshots.settled(BLUE)
+    assert fleet.hears("hv2/p2", mac("p1")) == {"hv3/p1"}
+
+
 def test_a_network_that_was_left_while_its_snapshot_was_not_complete_leaves_nothing() -> None:
     fleet = a_fleet("p1 p5/red", "p2")
     host = fleet["hv1"]

@@ -34,7 +34,7 @@ class Verdict:
     contested: bool = False
     """A local active port stays although another host's claim would win: mobility.md, rule 0."""
     here: tuple[Claim, ...] = ()
-    """Our own claims among those that are flooded to."""
+    """Our own claims, when none of them is the winner: among those that are flooded to, or second to another host's."""
 
 
 _STATES = {State.ACTIVE: 0, State.LEAVING: 1, State.PREPARING: 2}
@@ -71,7 +71,7 @@ def winner(claims: Collection[Claim], here: HostName | None, *, frozen: bool = F
         return Verdict(None, Rule.SHARED, here=ours)
     if fought_over:
         return Verdict(None, Rule.FROZEN, contested, ours)
-    return Verdict(present[0], _why(present))
+    return Verdict(present[0], _why(present), here=() if present[0] in ours else ours)
 
 
 def answering(claims: Iterable[Claim], winners: dict[Mac, Claim]) -> Claim | None:

@@ -64,11 +64,11 @@ class Inheritance:
         segment = self._fabric.vlans.segment(vlan) if vlan is not None else None
         if vlan is None or segment is None or vlan not in self._fabric.vlans.continued:
             return False  # what it served has gone: under that tag another network would inherit it
-        if not self._snapshots.settled(segment.network_id):
-            return True
         station = station_of(item)
         if station is not None and self._is_claimed(segment, station):
             return False  # those who claim it now have said what they want, and it is not this
+        if not self._snapshots.settled(segment.network_id):
+            return True
         if bridge is Bridge.INTEGRATION:
             served = self._stations.get(station, set()) if station is not None else set()
         else:

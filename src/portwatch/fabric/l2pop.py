@@ -12,13 +12,14 @@ from portwatch.model import Claim, IpAddress, Kind, LocalVlan, Mac, OfPort, Segm
 
 @dataclass(frozen=True, slots=True)
 class FdbEntry:
-    """(segment, MAC) is delivered to a local port or to a tunnel endpoint."""
+    """(segment, MAC) is delivered to a local port or to a tunnel endpoint; *behind* are its ports here, then."""
 
     segment: Segment
     mac: Mac
     vlan: LocalVlan
     ofport: OfPort | None = None
     endpoint: TunnelEndpoint | None = None
+    behind: tuple[OfPort, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +58,15 @@ def fdb_entry(fabric: Fabric, segment: Segment, mac: Mac) -> FdbEntry | None:
     vlan = fabric.vlans.of.get(segment)
     if vlan is None:
         return None
-    claim = fabric.verdict(segment, mac).winner
-    if claim is None:
+    verdict = fabric.verdict(segment, mac)
+    if (claim := verdict.winner) is None:
         return None
     if claim.host == fabric.host:
         return FdbEntry(segment, mac, vlan, ofport=_attached(fabric, segment, claim).ofport)
-    endpoint = fabric.reached_at(claim)
-    return None if endpoint is None else FdbEntry(segment, mac, vlan, endpoint=endpoint)
+    if (endpoint := fabric.reached_at(claim)) is None:
+        return None
+    behind = tuple(sorted(_attached(fabric, segment, second).ofport for second in verdict.here))
+    return FdbEntry(segment, mac, vlan, endpoint=endpoint, behind=behind)
 
 
 def floating_entry(fabric: Fabric, segment: Segment, mac: Mac) -> FloatingEntry | None:

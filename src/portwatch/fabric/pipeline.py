@@ -196,7 +196,11 @@ def admission(fabric: Fabric, policy: Policy, port_id: PortId) -> Iterator[Plann
 
 
 def unicast(fabric: Fabric, entry: l2pop.FdbEntry) -> Iterator[Planned]:
-    """(VLAN, MAC) → the local port; or → the tunnel bridge, and there → the peer."""
+    """(VLAN, MAC) → the local port; or → the tunnel bridge, and there → the peer.
+
+    What comes by tunnel for a port here that is second goes to it: it cannot go back into the tunnel, and another host
+    has chosen this one, because it knows more of a migration than we do, or less.
+    """
     match = (of.dl_vlan(entry.vlan), of.dl_dst(entry.mac))
     if entry.ofport is not None:
         yield INT, programmed(INT_DELIVER, ENTRY, match, (of.POP_VLAN, of.output(entry.ofport)))
@@ -205,6 +209,8 @@ def unicast(fabric: Fabric, entry: l2pop.FdbEntry) -> Iterator[Planned]:
         yield INT, programmed(INT_DELIVER, ENTRY, match, (of.output(patch),))
         encapsulate = (*_enter_tunnel(entry.segment), of.set_tun_dst(entry.endpoint), of.output(tunnel))
         yield TUN, programmed(TUN_UNICAST, ENTRY, match, encapsulate)
+        if entry.behind:
+            yield from _delivered_from_tunnel(patch, match, entry.behind)
 
 
 def floats(fabric: Fabric, policy: Policy, entry: l2pop.FloatingEntry) -> Iterator[Planned]:
@@ -230,14 +236,17 @@ def floats(fabric: Fabric, policy: Policy, entry: l2pop.FloatingEntry) -> Iterat
         tagged = (of.output(way[0]),) if way else ()
         untagged = tuple(of.output(instance.ofport) for instance in entry.instances)
         yield INT, programmed(INT_DELIVER, UNPINNED, station, (*tagged, of.POP_VLAN, *untagged))
-        if way is not None and len(entry.instances) == 1:
-            # Whatever was learned: what comes by tunnel cannot go back into it, and another host has chosen this one.
-            back = (of.in_port(way[0]), *station)
-            yield INT, programmed(INT_DELIVER, EXCEPTION, back, (of.POP_VLAN, *untagged))
+        if way is not None and len(entry.instances) == 1:  # whatever was learned
+            yield from _delivered_from_tunnel(way[0], station, (entry.instances[0].ofport,))
     elif not policy.flood_unknown:
         yield INT, programmed(INT_DELIVER, UNPINNED, station, (of.goto_table(INT_FLOOD),))
     if way is not None and not policy.flood_unknown:
         yield TUN, programmed(TUN_UNICAST, UNPINNED, station, (of.goto_table(TUN_FLOOD),))
+
+
+def _delivered_from_tunnel(patch: OfPort, station: tuple[Field, ...], ofports: Iterable[OfPort]) -> Iterator[Planned]:
+    outputs = (of.output(ofport) for ofport in ofports)
+    yield INT, programmed(INT_DELIVER, EXCEPTION, (of.in_port(patch), *station), (of.POP_VLAN, *outputs))
 
 
 def local_flood(fabric: Fabric, members: l2pop.FloodGroup) -> Iterator[Planned]:
