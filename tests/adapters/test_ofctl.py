@@ -35,7 +35,7 @@ def switch(tmp_path: Path) -> Iterator[VSwitchd]:
 
 @pytest_asyncio.fixture
 async def ofctl(switch: VSwitchd) -> AsyncIterator[OfCtl]:
-    async with OfCtl(switch.rundir) as ofctl:
+    async with OfCtl(switch.rundir, spares=1) as ofctl:
         yield ofctl
     assert children() == []
 
@@ -52,8 +52,14 @@ def flows(number: int) -> str:
 async def a_spare(ofctl: OfCtl) -> int:
     """Commit something and return the process that then waits for the next bundle."""
     await ofctl.commit("br-tun", "")
-    await asyncio.sleep(0)
+    await until_spares(1)
     return the_child()
+
+
+async def until_spares(number: int) -> None:
+    async with asyncio.timeout(10):
+        while len(children()) != number:  # noqa: ASYNC110 - a child tells nobody when it takes its name
+            await asyncio.sleep(0.005)
 
 
 def descriptors() -> int:
@@ -303,7 +309,7 @@ async def test_a_socket_that_may_not_be_opened_is_named(switch: VSwitchd, tmp_pa
     program.write_text(f'#!/bin/sh\nexec {drop}ovs-ofctl "$@"\n')
     program.chmod(0o755)
 
-    async with OfCtl(switch.rundir, program=str(program)) as ofctl:
+    async with OfCtl(switch.rundir, program=str(program), spares=1) as ofctl:
         with pytest.raises(SwitchUnavailable, match=f"may not open {socket}: portwatch needs write permission"):
             await ofctl.commit("br-tun", a_flow(5))
 
@@ -339,7 +345,7 @@ async def test_a_connection_lost_under_a_bundle_leaves_the_outcome_unknown(
 
 
 async def test_a_stopped_switch_meets_the_time_limit_and_works_when_it_goes_on(switch: VSwitchd) -> None:
-    async with OfCtl(switch.rundir, timeout=0.2) as ofctl:
+    async with OfCtl(switch.rundir, timeout=0.2, spares=1) as ofctl:
         switch.stop()
 
         with pytest.raises(OutcomeUnknown, match=r"no answer to a bundle within 0\.2 s"):
@@ -399,6 +405,21 @@ async def test_a_spare_survives_a_restart_of_the_switch(switch: VSwitchd, ofctl:
 
     assert len(switch.flows("br-tun")) == 1
     assert name_of(spare) is None
+
+
+async def test_spares_are_made_up_in_quiet_and_taken_one_after_the_other(switch: VSwitchd) -> None:
+    async with OfCtl(switch.rundir, spares=2) as ofctl:
+        await ofctl.commit("br-tun", "")
+        await until_spares(2)
+        spares = children()
+
+        await ofctl.commit("br-tun", a_flow(5))
+        await ofctl.commit("br-tun", a_flow(6))
+
+        assert [name_of(spare) for spare in spares] == [None, None]
+        await until_spares(2)
+        assert len(switch.flows("br-tun")) == 2
+    assert children() == []
 
 
 async def test_a_spare_that_somebody_killed_is_replaced(switch: VSwitchd, ofctl: OfCtl) -> None:
@@ -474,7 +495,7 @@ from portwatch.switch.monitor import watch
 from portwatch.switch.ofctl import OfCtl
 
 async def main(rundir, program, text):
-    async with OfCtl(Path(rundir), program=program) as ofctl, watch(ofctl, "br-tun"):
+    async with OfCtl(Path(rundir), program=program, spares=1) as ofctl, watch(ofctl, "br-tun"):
         await ofctl.commit("br-tun", "")
         commit = asyncio.create_task(ofctl.commit("br-tun", text))
         await asyncio.sleep(0.1)

@@ -80,7 +80,9 @@ async def _chain(lab: Lab, count: int) -> Chain:
         near = await stack.enter_async_context(sightings(here, "br-int"))
         far = await stack.enter_async_context(sightings(elsewhere, "br-tun"))
         for number, plugs in enumerate((hands, far_hands)):
-            await plugs.plug(Port(f"first{number}", lab.mac(), network, ("10.0.200.1/16",)))
+            first = Port(f"first{number}", lab.mac(), network, ("10.0.200.1/16",))
+            await plugs.plug(first)
+            await plugs.until_numbered(first)  # and seen: the next plug would take it out again
         await asyncio.sleep(1.0)  # not measured: the network comes up on both
         recorder = lab.broker.subscribe(f"portwatch/v1/ports/{network.id}/{here.name}/+")
         try:

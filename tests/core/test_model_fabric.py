@@ -140,7 +140,7 @@ class Hypervisors(RuleBasedStateMachine):
         self.numbers = count()
         self.attached: dict[Place, int] = {}
         self.settled: dict[Place, tuple[int, int]] = {}
-        self.outranks: dict[Place, tuple[int, dict[Place, int]]] = {}
+        self.outranks: dict[Place, tuple[int, str, dict[Place, int]]] = {}
         for name, port, network in ports:
             self._plug(name, a_port(port, network))
         self.fleet.settle()
@@ -478,9 +478,9 @@ class Hypervisors(RuleBasedStateMachine):
         counted: dict[tuple[Segment, Mac], set[str]] = {}
         for claim in fabric.claims.values():
             port, endpoint = claim.port, claim.tunnel_ip
-            if not (claim.forwards and port.segment and port.segment in fabric.vlans.of and port.mac):
+            if not (claim.forwards and port.segment and port.segment in fabric.vlans.of and port.mac and endpoint):
                 continue
-            if claim.host in fabric.dismissed or fabric.refused.get(claim.host) == endpoint or endpoint is None:
+            if claim.host in fabric.dismissed or fabric.holders.get(endpoint, claim.host) != claim.host:
                 continue
             if endpoint != host.endpoint:
                 counted.setdefault((port.segment, port.mac), set()).add(str(endpoint))
@@ -622,9 +622,12 @@ class Hypervisors(RuleBasedStateMachine):
     def _sequences_are_as_old_as_their_attachments(self) -> None:
         """A restart is no move, and whoever could see the others' claims comes after them, whatever the clocks say."""
         seqs = {(claim.host, claim.port_id): claim.seq for claim in reference.claims(self.fleet.retained)}
-        for place, (attachment, rivals) in self.outranks.items():
-            if self.attached.get(place) == attachment and place in seqs:
-                beaten = all(seqs[place] > seq for rival, seq in rivals.items() if seqs.get(rival) == seq)
+        networks = {(claim.host, claim.port_id): claim.network_id for claim in reference.claims(self.fleet.retained)}
+        for place, (attachment, network_id, rivals) in self.outranks.items():
+            # One that left the network before it could hear who else is there has nothing to come after.
+            if self.attached.get(place) == attachment and networks.get(place) == network_id:
+                there = {rival: seq for rival, seq in rivals.items() if networks.get(rival) == network_id}
+                beaten = all(seqs[place] > seq for rival, seq in there.items() if seqs[rival] == seq)
                 assert beaten, f"{place} came later than {rivals} and has seq {seqs[place]}"
         self.outranks.clear()
         for place, attachment in self.attached.items():
@@ -741,7 +744,7 @@ class Hypervisors(RuleBasedStateMachine):
             if claim.host != host and claim.network_id == port.network_id and claim.port_id == port.port_id
         }
         place = (host, str(port.port_id))
-        self.outranks[place] = self.attached[place], rivals
+        self.outranks[place] = self.attached[place], str(port.network_id), rivals
 
     def _forget_expectations(self, host: str) -> None:
         """A process ends. A sequence that has not settled may stay what it was."""

@@ -722,6 +722,23 @@ def test_a_restart_of_an_agent_that_could_not_write_its_rows_is_not_a_move_eithe
     assert fleet.hears("hv3/p3", mac("p1")) == {"hv2/p1"}
 
 
+@pytest.mark.parametrize("to", ["red", None])
+def test_the_bus_remembers_a_ports_age_though_its_network_changed_while_nobody_watched(to: str | None) -> None:
+    fleet = Fleet(2)
+    fleet["hv1"].writes_rows = False
+    fleet["hv1"].plug(P1)
+    fleet.settle()
+    seq = fleet["hv1"].claim("p1").seq
+    fleet["hv1"].kill()
+    fleet["hv1"].plug(a_port("p1", to))
+
+    fleet["hv1"].start()
+    fleet.settle()
+
+    assert fleet["hv1"].claim("p1").seq == seq
+    assert [topic for topic in fleet.retained if "/ports/" in topic] == [TOPICS.port(*key_of(fleet["hv1"].claim("p1")))]
+
+
 def test_a_port_of_unknown_age_wins_alone_and_gives_way_to_any_other() -> None:
     fleet = Fleet(3)
     fleet["hv1"].writes_rows = False

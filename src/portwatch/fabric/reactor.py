@@ -465,14 +465,14 @@ class Reactor:
 
     def _left_over(self, claim: Claim, now: datetime) -> None:
         """A claim under our name that this process has not made: it tells a port's age, or it is ended."""
-        key = key_of(claim)
+        key, port_id = key_of(claim), claim.port.port_id
         if self._holds(key):
             if claim.port.state is State.LEAVING:
                 self.drain(now, leaving=True)  # as the process before us was told
-            if self._sequences.recall(claim.port.port_id, claim.seq):
-                self._claim_again(claim.port.port_id, now)
         elif key not in self.announcer.ended:
             self._publish(self.announcer.disown(claim, now))
+        if port_id in self.plugs and self._sequences.recall(port_id, claim.seq):  # though its network be another now
+            self._claim_again(port_id, now)
 
     def _withdraw(self, keys: Iterable[ClaimKey]) -> None:
         touched: Touched = set()

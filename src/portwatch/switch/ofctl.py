@@ -11,7 +11,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, closing, contextmanager, suppress
 from io import FileIO
@@ -24,6 +24,12 @@ from portwatch.switch.fault import fault
 KNOCK: Final = 0.01
 """Seconds between two looks whether a bridge has come: 0.02 ms of work each, a thousandth of an `ovs-ofctl` in vain."""
 
+SPARES: Final = 2
+"""Processes started ahead for each bridge."""
+REST: Final = 0.2
+"""Seconds without a commit after which the spares are made up: a start costs milliseconds of the machine, just when the
+other bridge, and the other hosts of a small one, are at work on the same news."""
+
 _Process = subprocess.Popen[bytes]
 
 _STDERR_MAX: Final = 64 * 1024
@@ -33,16 +39,20 @@ _CHUNK: Final = 64 * 1024
 class OfCtl:
     """The bridges whose sockets lie in *rundir*. An async context manager: leaving it ends every child.
 
-    Most of a bundle's time is the start of a process, so after each commit the bridge's next `ovs-ofctl` is
-    started ahead. It connects only when it has read its text to the end: it may wait as long as it likes, and
-    the switch may restart meanwhile.
+    Most of a bundle's time is the start of a process, so each bridge's next *spares* `ovs-ofctl` are started
+    ahead, in quiet moments. They connect only when they have read their text to the end: they may wait as long as
+    they like, and the switch may restart meanwhile.
     """
 
-    def __init__(self, rundir: Path, *, program: str = "ovs-ofctl", timeout: float = 5.0) -> None:
+    def __init__(
+        self, rundir: Path, *, program: str = "ovs-ofctl", timeout: float = 5.0, spares: int = SPARES
+    ) -> None:
         self.timeout = timeout
+        self._most = spares
         self._rundir, self._program = rundir, program
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._spares: dict[str, _Child] = {}
+        self._spares: defaultdict[str, deque[_Child]] = defaultdict(deque)
+        self._preparing: dict[str, asyncio.TimerHandle] = {}
         self._running: set[_Process] = set()
         self._entered = False
 
@@ -54,8 +64,11 @@ class OfCtl:
         self._entered = False
         for process in self._running:
             _end(process)
+        for preparing in self._preparing.values():
+            preparing.cancel()
         while self._spares:
-            self._spares.popitem()[1].close()
+            for spare in self._spares.popitem()[1]:
+                spare.close()
 
     def socket(self, bridge: str) -> str:
         """Return the path at which *bridge* listens."""
@@ -72,8 +85,7 @@ class OfCtl:
             except TimeoutError:
                 raise OutcomeUnknown(bridge, f"no answer to a bundle within {self.timeout:g} s") from None
             finally:
-                # Soon, not now: the caller goes on first with what it has learned.
-                asyncio.get_running_loop().call_soon(self._prepare, bridge)
+                self._prepare_later(bridge)
         if status < 0:
             raise OutcomeUnknown(bridge, f"{self._program} was ended by signal {-status}")
         if status > 0:
@@ -123,16 +135,28 @@ class OfCtl:
         raise error if isinstance(error, SwitchUnavailable) else SwitchUnavailable(bridge, error.detail)
 
     def _fed(self, bridge: str, text: bytes) -> "_Child":
-        if spare := self._spares.pop(bridge, None):
+        while spares := self._spares[bridge]:
+            spare = spares.popleft()
             if spare.feed(text):
                 return spare
             spare.close()
         return self._bundle(bridge, text)
 
+    def _prepare_later(self, bridge: str) -> None:
+        """Start spares when it is quiet; the first one soon, after the caller has gone on with what it has learned."""
+        if (waiting := self._preparing.pop(bridge, None)) is not None:
+            waiting.cancel()
+        delay = REST if self._spares[bridge] else 0.0
+        self._preparing[bridge] = asyncio.get_running_loop().call_later(delay, self._prepare, bridge)
+
     def _prepare(self, bridge: str) -> None:
-        if self._entered and bridge not in self._spares:
-            with suppress(SwitchUnavailable, OSError):  # the next commit meets the same and says so
-                self._spares[bridge] = self._bundle(bridge, None)
+        spares = self._spares[bridge]
+        if not self._entered or len(spares) >= self._most:
+            return
+        with suppress(SwitchUnavailable, OSError):  # the next commit meets the same and says so
+            spares.append(self._bundle(bridge, None))
+            if len(spares) < self._most:
+                self._prepare_later(bridge)
 
     def _bundle(self, bridge: str, text: bytes | None) -> "_Child":
         return _Child(bridge, self._argv(bridge, "bundle", "-"), text)
