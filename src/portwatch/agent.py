@@ -159,11 +159,11 @@ class Agent:
             troubles["bus"] = self.exchange.link.trouble
         elif self.exchange.link.refused:
             troubles["bus"] = next(iter(self.exchange.link.refused.values()))
-        fabric, host = self.reactor.fabric, self.identity.host
-        if (endpoint := fabric.refused.get(host)) is not None:
+        residences, host = self.reactor.fabric.residences, self.identity.host
+        if (endpoint := residences.refused.get(host)) is not None:
             troubles["tunnel"] = (
-                f"{endpoint} (tunnel.local_ip) is the address of {fabric.holders[endpoint]}, which has had it longer:"
-                " the other hosts ignore what this one says"
+                f"{endpoint} (tunnel.local_ip) is the address of {residences.holders[endpoint]},"
+                " which has had it longer: the other hosts ignore what this one says"
             )
         return troubles
 
@@ -207,14 +207,14 @@ class Agent:
 
     def _tell_refused(self, clock: float) -> None:
         """Say of each host whose claims are ignored, of this one too, whose tunnel address it has; not all the time."""
-        fabric = self.reactor.fabric
-        refused = fabric.refused.items()
+        residences = self.reactor.fabric.residences
+        refused = residences.refused.items()
         for host, endpoint in sorted(refused - self._refused.keys()):
             log.error(
                 "a host has the tunnel address of another, which has had it longer; its claims are ignored",
                 host=host,
                 tunnel_ip=str(endpoint),
-                holder=fabric.holders[endpoint],
+                holder=residences.holders[endpoint],
                 do="give the later one of the two a tunnel.local_ip of its own",
             )
         told = {each: at for each, at in self._refused.items() if clock - at < REFUSED_EVERY}

@@ -8,8 +8,9 @@ from typing import Any
 from portwatch import __version__
 from portwatch.agent import Agent
 from portwatch.events import OFFLINE
-from portwatch.fabric.fabric import Key, Neighbor, SegmentView, Unicast, Wire
+from portwatch.fabric.keys import Key, Neighbor, Unicast, Wire
 from portwatch.fabric.pipeline import Bridge
+from portwatch.fabric.segments import SegmentView
 from portwatch.model import Claim, Mac, PortId, Segment
 from portwatch.openflow.flow import Flow
 
@@ -267,7 +268,7 @@ def metrics(agent: Agent) -> None:
         if len(claims) > 1
     )
     gauges.mac_conflicts.set(sum(conflicts))
-    gauges.tunnel_address_conflicts.set(len(reactor.fabric.refused))
+    gauges.tunnel_address_conflicts.set(len(reactor.fabric.residences.refused))
     gauges.networks_incomplete.set(len(reactor.snapshots.incomplete(agent.clock())))
     gauges.orphan_interfaces.set(len(agent.picture.orphans))
     gauges.vlan_free.set(reactor.fabric.vlans.free)

@@ -22,8 +22,8 @@ from portwatch.events import (
     PortRemoved,
 )
 from portwatch.fabric.announcer import Identity
+from portwatch.fabric.attachment import SwitchPorts
 from portwatch.fabric.directory import Directory
-from portwatch.fabric.fabric import SwitchPorts
 from portwatch.fabric.pipeline import Bridge, Policy
 from portwatch.fabric.reactor import PortRecord, Reactor, StaleEvent
 from portwatch.fabric.tenure import Reply, Tenure

@@ -10,20 +10,10 @@ from hypothesis import strategies as st
 
 from portwatch.events import key_of
 from portwatch.fabric import l2pop
+from portwatch.fabric.attachment import SwitchPorts
 from portwatch.fabric.claims import Rule
-from portwatch.fabric.fabric import (
-    Base,
-    Fabric,
-    Flood,
-    Key,
-    LocalFlood,
-    Neighbor,
-    Peer,
-    SwitchPorts,
-    Touched,
-    Unicast,
-    Wire,
-)
+from portwatch.fabric.fabric import Fabric
+from portwatch.fabric.keys import Base, Flood, Key, LocalFlood, Neighbor, Peer, Touched, Unicast, Wire
 from portwatch.fabric.l2pop import FdbEntry, FloatingEntry, FloodGroup, NeighborEntry
 from portwatch.fabric.pipeline import Planned, Policy, plan
 from portwatch.model import (

@@ -480,7 +480,7 @@ class Hypervisors(RuleBasedStateMachine):
             port, endpoint = claim.port, claim.tunnel_ip
             if not (claim.forwards and port.segment and port.segment in fabric.vlans.of and port.mac and endpoint):
                 continue
-            if claim.host in fabric.dismissed or fabric.holders.get(endpoint, claim.host) != claim.host:
+            if claim.host in fabric.dismissed or fabric.residences.holders.get(endpoint, claim.host) != claim.host:
                 continue
             if endpoint != host.endpoint:
                 counted.setdefault((port.segment, port.mac), set()).add(str(endpoint))
@@ -603,7 +603,7 @@ class Hypervisors(RuleBasedStateMachine):
         """P1, P2 and P3: by what the bus retains and the switches hold alone."""
         for host in self.fleet.hosts.values():
             view = reference.View(self.fleet.retained, host.name, str(host.endpoint))
-            assert {name for name in host.reactor.fabric.refused if name != host.name} == view.refused
+            assert {name for name in host.reactor.fabric.residences.refused if name != host.name} == view.refused
             frozen = {(_named(segment), str(mac)) for segment, mac in host.reactor.fabric.moves.frozen}
             tags = {_named(segment): vlan for segment, vlan in host.reactor.fabric.vlans.of.items()}
             for segment, mac in view.stations:

@@ -5,7 +5,9 @@ from uuid import UUID
 
 import pytest
 
-from portwatch.fabric.fabric import Base, Fabric, Neighbor, SwitchPorts
+from portwatch.fabric.attachment import SwitchPorts
+from portwatch.fabric.fabric import Fabric
+from portwatch.fabric.keys import Base, Neighbor
 from portwatch.fabric.neighbors import advertisement, is_optional, unanswered
 from portwatch.fabric.pipeline import Policy, plan
 from portwatch.fabric.tables import COOKIE, OWN, TUN_ADVERTISE, programmed

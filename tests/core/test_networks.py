@@ -8,8 +8,9 @@ from ipaddress import ip_address
 import pytest
 
 from portwatch.events import PortAdded
+from portwatch.fabric.admission import Admission
 from portwatch.fabric.announcer import Identity
-from portwatch.fabric.fabric import Attachment, SwitchPorts
+from portwatch.fabric.attachment import SwitchPorts
 from portwatch.fabric.pipeline import (
     AFRESH,
     GROUP_PARTS,
@@ -231,14 +232,14 @@ def test_a_thousand_ports_that_wait_for_a_vlan_hold_up_no_other(monkeypatch: pyt
     plug(reactor, *(a_port(number, f"net{number}", number) for number in range(1, 4095)))
     plug(reactor, *(a_port(number, f"net{number}", number) for number in range(5000, 6000)))
     commit(reactor)
-    tried: list[Attachment] = []
-    admit = reactor.fabric._admit  # noqa: SLF001  # what is counted is how often somebody asks in vain
+    tried: list[Port] = []
+    admit = Admission.admit
 
-    def count(attachment: Attachment, hint: LocalVlan | None) -> Segment | None:
-        tried.append(attachment)
-        return admit(attachment, hint)
+    def count(admission: Admission, port: Port, hint: LocalVlan | None) -> Segment | None:
+        tried.append(port)
+        return admit(admission, port, hint)
 
-    monkeypatch.setattr(reactor.fabric, "_admit", count)
+    monkeypatch.setattr(Admission, "admit", count)  # what is counted is how often somebody asks in vain
 
     started = time.perf_counter()
     plug(reactor, one := a_port(7000, "net1", 1))

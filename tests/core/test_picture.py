@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portwatch.fabric.fabric import SwitchPorts
+from portwatch.fabric.attachment import SwitchPorts
 from portwatch.model import GENEVE, GRE, VXLAN, LocalVlan, OfPort, Plug, PortId, Vni
 from portwatch.ovsdb.changes import RowChange
 from portwatch.ovsdb.picture import OFPORT_PATIENCE, Picture, PictureChange

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from portwatch.fabric.attachment import SwitchPorts
 from portwatch.fabric.claims import Rule
-from portwatch.fabric.fabric import Base, Fabric, Flood, LocalFlood, Neighbor, Peer, SwitchPorts, Unicast, Wire
+from portwatch.fabric.fabric import Fabric
+from portwatch.fabric.keys import Base, Flood, LocalFlood, Neighbor, Peer, Unicast, Wire
 from portwatch.fabric.pipeline import (
     COOKIE,
     GROUP_PARTS,

@@ -48,7 +48,7 @@ def test_the_claims_of_a_host_with_anothers_tunnel_address_are_ignored_by_all_an
     fleet = a_fleet_with_a_double()
 
     assert (sends_to(fleet, P1), sends_to(fleet, P2)) == ("hv1", None)
-    assert {name: host.reactor.fabric.refused for name, host in fleet.hosts.items()} == dict.fromkeys(
+    assert {name: host.reactor.fabric.residences.refused for name, host in fleet.hosts.items()} == dict.fromkeys(
         ("hv1", "hv2", "hv3"), REFUSED
     )
 
@@ -89,7 +89,7 @@ def test_a_restart_of_anybody_turns_nothing_round(who: str, late: bool) -> None:
     fleet[who].restart()
     fleet.settle()
 
-    assert fleet["hv3"].reactor.fabric.refused == REFUSED
+    assert fleet["hv3"].reactor.fabric.residences.refused == REFUSED
 
 
 def test_a_holder_that_is_drained_keeps_its_address() -> None:
@@ -98,7 +98,7 @@ def test_a_holder_that_is_drained_keeps_its_address() -> None:
 
     fleet["hv3"].reactor.seen(said, fleet.clock)
 
-    assert fleet["hv3"].reactor.fabric.refused == REFUSED
+    assert fleet["hv3"].reactor.fabric.residences.refused == REFUSED
 
 
 @pytest.mark.parametrize("end", [Host.kill, Host.stop])
@@ -110,7 +110,7 @@ def test_who_does_not_live_any_more_holds_no_address(end: Callable[[Host], None]
     fleet.settle()
 
     assert sends_to(fleet, P1) == "hv2"
-    assert fleet["hv3"].reactor.fabric.refused == {HostName("hv1"): ADDRESS}
+    assert fleet["hv3"].reactor.fabric.residences.refused == {HostName("hv1"): ADDRESS}
 
 
 def test_an_address_that_was_lost_with_a_last_will_is_not_taken_back() -> None:
@@ -121,7 +121,7 @@ def test_an_address_that_was_lost_with_a_last_will_is_not_taken_back() -> None:
     fleet["hv1"].start()
     fleet.settle()
 
-    assert fleet["hv3"].reactor.fabric.refused == {HostName("hv1"): ADDRESS}
+    assert fleet["hv3"].reactor.fabric.residences.refused == {HostName("hv1"): ADDRESS}
     assert sends_to(fleet, P2) == "hv2"
 
 
@@ -132,7 +132,7 @@ def test_another_address_heals_it(who: str) -> None:
     renumber(fleet[who], an_endpoint(9))
     fleet.settle()
 
-    assert [host.reactor.fabric.refused for host in fleet.hosts.values()] == [{}, {}, {}]
+    assert [host.reactor.fabric.residences.refused for host in fleet.hosts.values()] == [{}, {}, {}]
     assert (sends_to(fleet, P1), sends_to(fleet, P2)) == ("hv1", "hv2")
     assert fleet.hears("hv3/p3", str(P2.mac)) == {"hv2/p2"}
 
@@ -143,7 +143,7 @@ def test_claims_that_still_name_the_address_that_their_host_has_left_do_not_coun
 
     fleet["hv3"].reactor.seen(moved, fleet.clock)
 
-    assert fleet["hv3"].reactor.fabric.refused == {HostName("hv1"): ADDRESS}
+    assert fleet["hv3"].reactor.fabric.residences.refused == {HostName("hv1"): ADDRESS}
     assert (sends_to(fleet, P1), sends_to(fleet, P2)) == (None, "hv2")
 
 
@@ -153,7 +153,7 @@ def test_it_heals_when_the_last_port_of_either_has_gone() -> None:
     fleet["hv1"].unplug("p1")
     fleet.settle()
 
-    assert fleet["hv3"].reactor.fabric.refused == {}
+    assert fleet["hv3"].reactor.fabric.residences.refused == {}
     assert sends_to(fleet, P2) == "hv2"
 
 
@@ -162,7 +162,7 @@ def test_it_heals_when_an_operator_forgets_the_holder() -> None:
 
     fleet["hv3"].reactor.forgot(HostName("hv1"))
 
-    assert fleet["hv3"].reactor.fabric.refused == {HostName("hv1"): ADDRESS}
+    assert fleet["hv3"].reactor.fabric.residences.refused == {HostName("hv1"): ADDRESS}
 
 
 def test_of_hosts_that_nothing_is_known_of_nobody_is_refused() -> None:
@@ -171,7 +171,7 @@ def test_of_hosts_that_nothing_is_known_of_nobody_is_refused() -> None:
     for name in ("hv1", "hv2"):
         fleet["hv3"].reactor.forgot(HostName(name))
 
-    assert fleet["hv3"].reactor.fabric.refused == {}
+    assert fleet["hv3"].reactor.fabric.residences.refused == {}
     assert (sends_to(fleet, P1), sends_to(fleet, P2)) == ("hv1", "hv2")
 
 
@@ -209,9 +209,9 @@ def test_p2_the_order_of_what_is_heard_does_not_matter(order: tuple[int, ...]) -
         fleet.check()
 
     assert sends_to(fleet, P1) == "hv7"
-    assert reactor.fabric.refused == {newer: ADDRESS}
+    assert reactor.fabric.residences.refused == {newer: ADDRESS}
     reactor.fabric.withdraw(key_of(claims[0]))
-    assert reactor.fabric.refused == {}
+    assert reactor.fabric.residences.refused == {}
     assert reactor.fabric.verdict(P1.segment, P1.mac).rule is Rule.ONLY  # type: ignore[arg-type]  # both are known
 
 
@@ -220,7 +220,7 @@ def test_of_two_that_have_had_it_equally_long_the_lower_name_holds_it() -> None:
     for name in ("hv2", "hv1"):
         fleet["hv3"].reactor.seen(HostStatus(HostName(name), "s", ONLINE, ADDRESS), fleet.clock)
 
-    assert fleet["hv3"].reactor.fabric.refused == REFUSED
+    assert fleet["hv3"].reactor.fabric.residences.refused == REFUSED
 
 
 # --- since when --------------------------------------------------------------------------------------------------

@@ -6,18 +6,19 @@ One event touches only what it concerns, whatever the size of the network.
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Final
 
 from portwatch.events import ClaimKey, key_of
+from portwatch.fabric.admission import Admission
+from portwatch.fabric.attachment import Attachment, SwitchPorts
 from portwatch.fabric.claims import Verdict, winner
+from portwatch.fabric.keys import Base, Flood, LocalFlood, Neighbor, Peer, Touched, Unicast, Wire
 from portwatch.fabric.moves import Moves
-from portwatch.fabric.vlans import LocalVlans
+from portwatch.fabric.residences import Residence, Residences
+from portwatch.fabric.segments import SegmentView
 from portwatch.model import (
     Claim,
     HostName,
-    IpAddress,
     LocalVlan,
     Mac,
     NetworkId,
@@ -27,103 +28,11 @@ from portwatch.model import (
     PortId,
     Segment,
     TunnelEndpoint,
-    Vni,
 )
 
 OWN_ADDRESS: Final = "has this host's own tunnel address"
 ANOTHERS_ADDRESS: Final = "has the tunnel address of"
 """Said of hosts that are not reached for these reasons."""
-
-# --- keys: the names of entries ----------------------------------------------------------------------------------
-
-
-class Base(NamedTuple):
-    """What each bridge needs whatever the ports are."""
-
-    entry: str = "base"
-
-
-class Wire(NamedTuple):
-    """A local port's admission."""
-
-    port_id: PortId
-
-
-class Unicast(NamedTuple):
-    """(segment, MAC) → where it is delivered."""
-
-    segment: Segment
-    mac: Mac
-
-
-class LocalFlood(NamedTuple):
-    """A segment's floods among the ports here, and into the tunnel bridge."""
-
-    segment: Segment
-    where: str = "here"
-
-
-class Flood(NamedTuple):
-    """A segment's floods to its other hosts, and its tunnel key. A port more or less here does not touch it."""
-
-    segment: Segment
-
-
-class Neighbor(NamedTuple):
-    """(segment, IP) → the MAC that is answered."""
-
-    segment: Segment
-    address: IpAddress
-
-
-class Peer(NamedTuple):
-    """A tunnel endpoint from which packets are accepted."""
-
-    network_type: NetworkType
-    endpoint: TunnelEndpoint
-
-
-Key = Base | Wire | Unicast | LocalFlood | Flood | Neighbor | Peer
-Touched = set[Key]
-
-
-# --- values ------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class SwitchPorts:
-    """The switch's own: the numbers of the ports between the bridges and of the tunnel ports; None: there is none."""
-
-    patch_to_tunnel: OfPort | None = None
-    patch_to_integration: OfPort | None = None
-    tunnels: tuple[tuple[NetworkType, OfPort], ...] = ()
-    nd_extensions: bool = False
-    """Can the datapath make an advertisement of a solicitation? IPv6 neighbour discovery."""
-
-    def tunnel(self, network_type: NetworkType) -> OfPort | None:
-        return dict(self.tunnels).get(network_type)
-
-
-@dataclass(frozen=True, slots=True)
-class Attachment:
-    """A claim of our own, and where on the integration bridge its port is."""
-
-    claim: Claim
-    ofport: OfPort
-
-
-@dataclass(slots=True)
-class SegmentView:
-    """All that is known of one segment: indexes over its claims."""
-
-    wired: dict[PortId, Attachment] = field(default_factory=dict)
-    stations: dict[Mac, dict[ClaimKey, Claim]] = field(default_factory=dict)
-    addresses: dict[IpAddress, dict[ClaimKey, Claim]] = field(default_factory=dict)
-    members: Counter[TunnelEndpoint] = field(default_factory=Counter)
-
-    @property
-    def empty(self) -> bool:
-        return not (self.wired or self.stations or self.addresses or self.members)
 
 
 class Fabric:
@@ -133,7 +42,6 @@ class Fabric:
         self.host = host
         self.endpoint = endpoint
         self.ports = SwitchPorts()
-        self.vlans = LocalVlans()
         self.local: dict[PortId, Attachment] = {}
         self.claims: dict[ClaimKey, Claim] = {}
         self.segments: dict[Segment, SegmentView] = {}
@@ -149,16 +57,9 @@ class Fabric:
         self.moves = Moves()
         self.dismissed: set[HostName] = set()
         """Hosts that are gone for longer than is waited for them: their claims do not count."""
-        self.holders: dict[TunnelEndpoint, HostName] = {}
-        """Of the tunnel addresses that several hosts claim, whose each is: the others' claims do not count."""
-        self._at: dict[TunnelEndpoint, Counter[HostName]] = {}
-        """Tunnel address → the other hosts whose claims name it, and how many do."""
-        self._residences: dict[HostName, tuple[TunnelEndpoint, datetime]] = {}
-        """Where each living host says it is tunnelled to, and since when."""
-        self._waiting: dict[PortId, str] = {}
-        self._vnis_left = 0
-        self._tried = (0, 0)
-        self._by_vni: dict[tuple[NetworkType, Vni], Segment] = {}
+        self.residences = Residences(host, endpoint)
+        self._admission = Admission()
+        self.vlans = self._admission.vlans
         self._networks: dict[NetworkId, set[PortId]] = {}
         self._holders: dict[tuple[NetworkId | None, PortId], set[ClaimKey]] = {}
         self._left: set[NetworkId] = set()
@@ -180,8 +81,8 @@ class Fabric:
             if network_id not in self._networks:
                 self.interest += 1
             self._networks.setdefault(network_id, set()).add(port_id)
-        was = before.claim.port.segment if before and port_id not in self._waiting else None
-        now = self._admit(after, hint)
+        was = before.claim.port.segment if before and port_id not in self._admission.waiting else None
+        now = self._admission.admit(claim.port, hint)
         if before and was and was == now:
             return touched | self._rewire(was, before, after)
         if before and was:
@@ -198,7 +99,7 @@ class Fabric:
             return set()
         touched: Touched = set()
         segment = before.claim.port.segment
-        if self._waiting.pop(port_id, None) is None and segment:
+        if self._admission.waiting.pop(port_id, None) is None and segment:
             touched |= self._unwire(segment, before)
             self._drop_if_empty(segment)
         if (network_id := before.claim.port.network_id) is not None:
@@ -222,19 +123,18 @@ class Fabric:
         """Wire the ports that waited for a VNI or a VLAN and can have it now; return also which."""
         touched: Touched = set()
         admitted: set[PortId] = set()
-        if (room := (self.vlans.rests, self._vnis_left)) == self._tried:
-            return touched, admitted  # nothing was given back: whoever waits may be many
-        self._tried = room
-        for port_id in list(self._waiting):
+        if not self._admission.has_room():
+            return touched, admitted
+        for port_id in list(self._admission.waiting):
             attachment = self.local[port_id]
-            if segment := self._admit(attachment, None):
+            if segment := self._admission.admit(attachment.claim.port, None):
                 touched |= self._wire(segment, attachment)
                 admitted.add(port_id)
         return touched, admitted
 
     def problem(self, port_id: PortId) -> str | None:
         """Return why an attached port is not wired (`code: words`), or None when it is."""
-        return self._waiting.get(port_id)
+        return self._admission.waiting.get(port_id)
 
     def lacks_tunnel(self, port_id: PortId) -> bool:
         """Must a tunnel port be made before an attached port can reach the other hosts?"""
@@ -305,8 +205,8 @@ class Fabric:
 
     def unreached(self, claim: Claim) -> str | None:
         """Return, for people, why nothing is tunnelled to a claim's host; None when it is, or need not be."""
-        if not self._may_tunnel(claim) and claim.tunnel_ip is not None:
-            holder = self.holders[claim.tunnel_ip]
+        if not self.residences.may_tunnel(claim) and claim.tunnel_ip is not None:
+            holder = self.residences.holders[claim.tunnel_ip]
             return f"{claim.host} {ANOTHERS_ADDRESS} {holder}, {claim.tunnel_ip}: its claims are ignored"
         if not claim.port.network_type.tunnelled or self.reached_at(claim) is not None:
             return None
@@ -347,7 +247,7 @@ class Fabric:
         changed = self.moves.observe((segment, mac), verdict.winner.host if verdict.winner else None, clock)
         if len(claims) == 1:
             changed |= self.moves.settle_down((segment, mac))
-        return self._around(segment, view, mac) if changed else set()
+        return view.around(mac) if changed else set()
 
     def thaw(self, clock: float) -> Touched:
         """Let go of the stations that have been quiet for long."""
@@ -355,7 +255,7 @@ class Fabric:
         for segment, mac in self.moves.quiet(clock):
             view = self.segments.get(segment)
             if view is not None and mac in view.stations:
-                touched |= self._around(segment, view, mac)
+                touched |= view.around(mac)
         return touched
 
     def dismiss(self, host: HostName) -> Touched:
@@ -375,52 +275,9 @@ class Fabric:
         held = [(key, claim) for key, claim in self.claims.items() if key[1] == host]
         return {each for key, claim in held for each in self._replace(key, None, claim, counted=False)}
 
-    def resides(self, host: HostName, residence: tuple[TunnelEndpoint, datetime] | None) -> Touched:
+    def resides(self, host: HostName, residence: Residence | None) -> Touched:
         """A living host, this one perhaps, has a tunnel address since then; None: it does not live, or has none."""
-        before = self._residences.pop(host, None)
-        if residence is not None:
-            self._residences[host] = residence
-        changed = {each[0] for each in (before, residence) if each is not None}
-        return {key for endpoint in changed for key in self._settle_holder(endpoint)}
-
-    @property
-    def refused(self) -> dict[HostName, TunnelEndpoint]:
-        """The hosts, this one perhaps among them, whose tunnel address is another's: see `holders`."""
-        told = self.host in self._residences  # before, nobody could know that we are there
-        return {
-            host: endpoint
-            for endpoint, holder in self.holders.items()
-            for host in self._claimants(endpoint)
-            if host != holder and (host != self.host or told)
-        }
-
-    def _counts(self, claim: Claim) -> bool:
-        return claim.forwards and claim.host not in self.dismissed and self._may_tunnel(claim)
-
-    def _may_tunnel(self, claim: Claim) -> bool:
-        return claim.tunnel_ip is None or self.holders.get(claim.tunnel_ip, claim.host) == claim.host
-
-    def _claimants(self, endpoint: TunnelEndpoint) -> set[HostName]:
-        return {*self._at.get(endpoint, ()), *((self.host,) if endpoint == self.endpoint else ())}
-
-    def _settle_holder(self, endpoint: TunnelEndpoint) -> Touched:
-        """Find whose a tunnel address is: of the living hosts that claim it, who has had it longest (mobility.md)."""
-        claimants = self._claimants(endpoint)
-        living = [
-            (found[1], host) for host in claimants if (found := self._residences.get(host)) and found[0] == endpoint
-        ]
-        holder = min(living)[1] if living and len(claimants) > 1 else None
-        before = self.holders.get(endpoint)
-        if holder == before:
-            return set()
-        changed = {host for host in claimants if (before in (None, host)) != (holder in (None, host))}
-        held = [(key, claim) for key, claim in self.claims.items() if key[1] in changed and claim.tunnel_ip == endpoint]
-        touched = {each for key, claim in held for each in self._replace(key, claim, None, counted=False)}
-        if holder is None:
-            del self.holders[endpoint]
-        else:
-            self.holders[endpoint] = holder
-        return touched | {each for key, claim in held for each in self._replace(key, None, claim, counted=False)}
+        return {key for endpoint in self.residences.resides(host, residence) for key in self._settle_holder(endpoint)}
 
     def everything(self) -> Touched:
         """Return the key of every entry there is: for a full recompute."""
@@ -435,32 +292,11 @@ class Fabric:
 
     # --- within --------------------------------------------------------------------------------------------------
 
-    def _admit(self, attachment: Attachment, hint: LocalVlan | None) -> Segment | None:
-        """Return the segment in which the port is wired, with a VLAN; None, with the reason noted, when it is not."""
-        port = attachment.claim.port
-        self._waiting.pop(port.port_id, None)
-        segment = port.segment
-        reason = None
-        if port.fault:
-            reason = port.fault
-        elif segment is None or port.mac is None:
-            reason = f"details-missing: {port.lacks}"
-        elif not port.admin_up:
-            reason = "admin-down: admin-state is down"
-        elif segment.vni and self._by_vni.get((segment.network_type, segment.vni), segment) != segment:
-            other = self._by_vni[segment.network_type, segment.vni]
-            reason = f"vni-conflict: {segment.network_type} {segment.vni} is in use here by network {other.network_id}"
-        elif self.vlans.assign(segment, hint) is None:
-            reason = f"vlans-used-up: all {LocalVlan.HIGHEST} local VLANs of this host are in use"
-        if reason or segment is None:
-            self._waiting[port.port_id] = reason or ""
-            return None
-        if segment.network_type.tunnelled and segment.vni:
-            self._by_vni[segment.network_type, segment.vni] = segment
-        return segment
+    def _counts(self, claim: Claim) -> bool:
+        return claim.forwards and claim.host not in self.dismissed and self.residences.may_tunnel(claim)
 
     def _wire(self, segment: Segment, attachment: Attachment) -> Touched:
-        view = self.segments.setdefault(segment, SegmentView())
+        view = self.segments.setdefault(segment, SegmentView(segment))
         touched: Touched = {Wire(attachment.claim.port.port_id), LocalFlood(segment)}
         if not view.wired:
             self.apart.discard(segment)
@@ -472,29 +308,26 @@ class Fabric:
             touched.update(Neighbor(segment, address) for address in view.addresses)
             touched.update([self._meet(segment, endpoint) for endpoint in view.members])
         view.wired[attachment.claim.port.port_id] = attachment
-        return touched | self._index(segment, view, attachment.claim)
+        return touched | view.index(attachment.claim)
 
     def _rewire(self, segment: Segment, before: Attachment, after: Attachment) -> Touched:
         view = self.segments[segment]
         view.wired[after.claim.port.port_id] = after
         touched: Touched = {Wire(after.claim.port.port_id), LocalFlood(segment)}
-        return touched | self._unindex(segment, view, before.claim) | self._index(segment, view, after.claim)
+        return touched | view.unindex(before.claim) | view.index(after.claim)
 
     def _unwire(self, segment: Segment, attachment: Attachment) -> Touched:
         view = self.segments[segment]
         port_id = attachment.claim.port.port_id
         touched: Touched = {Wire(port_id), LocalFlood(segment)}
-        touched |= self._unindex(segment, view, attachment.claim)
+        touched |= view.unindex(attachment.claim)
         del view.wired[port_id]
         if not view.wired:
             touched.add(Flood(segment))
             self.apart.add(segment)
             if segment.network_type.tunnelled:
                 self.tunnel_types -= Counter((segment.network_type,))
-            self.vlans.release(segment)
-            if segment.vni:
-                self._by_vni.pop((segment.network_type, segment.vni), None)
-                self._vnis_left += 1
+            self._admission.release(segment)
             touched.update(Unicast(segment, mac) for mac in view.stations)
             touched.update(Neighbor(segment, address) for address in view.addresses)
             touched.update([self._part(segment, endpoint) for endpoint in view.members])
@@ -510,10 +343,10 @@ class Fabric:
         if before and old:
             touched |= self._leave(old, before)
         if after and new:
-            view = self.segments.setdefault(new, SegmentView())
+            view = self.segments.setdefault(new, SegmentView(new))
             if not view.wired:
                 self.apart.add(new)
-            touched |= self._index(new, view, after)
+            touched |= view.index(after)
             if (endpoint := self.reached_at(after)) is not None:
                 view.members[endpoint] += 1
                 if view.members[endpoint] == 1:
@@ -526,18 +359,19 @@ class Fabric:
 
     def _relocate(self, before: Claim | None, after: Claim | None) -> Touched:
         """A claim names another tunnel address now, or is the first or the last of its host to name it."""
-        changed: set[TunnelEndpoint] = set()
-        for claim, by in ((before, -1), (after, 1)):
-            if claim is not None and claim.tunnel_ip is not None:
-                hosts = self._at.setdefault(claim.tunnel_ip, Counter())
-                hosts[claim.host] += by
-                if hosts[claim.host] == max(by, 0):
-                    changed.add(claim.tunnel_ip)
-                if not hosts[claim.host]:
-                    del hosts[claim.host]
-                if not hosts:
-                    del self._at[claim.tunnel_ip]
-        return {key for endpoint in changed for key in self._settle_holder(endpoint)}
+        return {key for endpoint in self.residences.named(before, after) for key in self._settle_holder(endpoint)}
+
+    def _settle_holder(self, endpoint: TunnelEndpoint) -> Touched:
+        """Let the claims count of whoever holds a tunnel address by now, and nobody else's."""
+        residences = self.residences
+        holder = residences.rightful(endpoint)
+        if holder == residences.holders.get(endpoint):
+            return set()
+        hosts = residences.affected(endpoint, holder)
+        held = [(key, claim) for key, claim in self.claims.items() if key[1] in hosts and claim.tunnel_ip == endpoint]
+        touched = {each for key, claim in held for each in self._replace(key, claim, None, counted=False)}
+        residences.hold(endpoint, holder)
+        return touched | {each for key, claim in held for each in self._replace(key, None, claim, counted=False)}
 
     def _count(self, key: ClaimKey, by: int) -> None:
         """Another host's claim has come (1), gone (-1), or changed (0)."""
@@ -559,7 +393,7 @@ class Fabric:
         view = self.segments.get(segment)
         if view is None:
             return set()  # the claim has neither MAC nor address nor endpoint: it left no trace
-        touched = self._unindex(segment, view, claim)
+        touched = view.unindex(claim)
         if (endpoint := self.reached_at(claim)) is not None:
             view.members[endpoint] -= 1
             if not view.members[endpoint]:
@@ -567,41 +401,6 @@ class Fabric:
                 touched.add(Flood(segment))
                 if view.wired:
                     touched.add(self._part(segment, endpoint))
-        return touched
-
-    def _index(self, segment: Segment, view: SegmentView, claim: Claim) -> Touched:
-        key, port = key_of(claim), claim.port
-        touched: Touched = set()
-        if port.mac is not None:
-            view.stations.setdefault(port.mac, {})[key] = claim
-            touched |= self._around(segment, view, port.mac)
-        for address in port.fixed_ips:
-            view.addresses.setdefault(address, {})[key] = claim
-            touched.add(Neighbor(segment, address))
-        return touched
-
-    def _unindex(self, segment: Segment, view: SegmentView, claim: Claim) -> Touched:
-        key, port = key_of(claim), claim.port
-        touched: Touched = set()
-        if port.mac is not None:
-            touched |= self._around(segment, view, port.mac)
-            claims = view.stations[port.mac]
-            del claims[key]
-            if not claims:
-                del view.stations[port.mac]
-        for address in port.fixed_ips:
-            holders = view.addresses.get(address, {})
-            holders.pop(key, None)
-            if not holders:
-                view.addresses.pop(address, None)
-            touched.add(Neighbor(segment, address))
-        return touched
-
-    def _around(self, segment: Segment, view: SegmentView, mac: Mac) -> Touched:
-        """Return the entries that hang on who wins *mac*: its own, and the addresses of all who claim it."""
-        touched: Touched = {Unicast(segment, mac)}
-        for claim in view.stations[mac].values():
-            touched.update(Neighbor(segment, address) for address in claim.port.fixed_ips)
         return touched
 
     def _meet(self, segment: Segment, endpoint: TunnelEndpoint) -> Peer:

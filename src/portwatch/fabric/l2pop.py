@@ -5,8 +5,9 @@ The entries are l2population's: who is reached where, who gets the floods, which
 
 from dataclasses import dataclass
 
+from portwatch.fabric.attachment import Attachment
 from portwatch.fabric.claims import Rule, answering
-from portwatch.fabric.fabric import Attachment, Fabric
+from portwatch.fabric.fabric import Fabric
 from portwatch.model import Claim, IpAddress, Kind, LocalVlan, Mac, OfPort, Segment, TunnelEndpoint
 
 

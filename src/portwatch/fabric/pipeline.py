@@ -13,7 +13,8 @@ from typing import Final
 from zlib import crc32
 
 from portwatch.fabric import l2pop, neighbors, spoofing
-from portwatch.fabric.fabric import Base, Fabric, Flood, Key, LocalFlood, Neighbor, Peer, Unicast, Wire
+from portwatch.fabric.fabric import Fabric
+from portwatch.fabric.keys import Base, Flood, Key, LocalFlood, Neighbor, Peer, Unicast, Wire
 from portwatch.fabric.tables import (
     ANNOUNCED,
     ANNOUNCED_FOR,

@@ -22,8 +22,10 @@ from portwatch.events import (
     key_of,
 )
 from portwatch.fabric.announcer import Announcer, Identity
-from portwatch.fabric.fabric import Base, Fabric, Flood, Key, LocalFlood, SwitchPorts, Touched, Unicast, Wire
+from portwatch.fabric.attachment import SwitchPorts
+from portwatch.fabric.fabric import Fabric
 from portwatch.fabric.inheritance import Inheritance
+from portwatch.fabric.keys import Base, Flood, Key, LocalFlood, Touched, Unicast, Wire
 from portwatch.fabric.neighbors import is_optional
 from portwatch.fabric.pipeline import OWN, Bridge, Policy, farewell, is_ours, plan
 from portwatch.fabric.sequences import Sequences

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 from uuid import UUID
 
-from portwatch.fabric.fabric import SwitchPorts
+from portwatch.fabric.attachment import SwitchPorts
 from portwatch.model import GRE, TUNNEL_TYPES, NetworkType, OfPort, Plug, PortId
 from portwatch.ovsdb.changes import RowChange
 from portwatch.ovsdb.rows import BridgeRow, InterfaceRow, PortRow, Unfit, plug

@@ -44,9 +44,7 @@ class OfCtl:
     they like, and the switch may restart meanwhile.
     """
 
-    def __init__(
-        self, rundir: Path, *, program: str = "ovs-ofctl", timeout: float = 5.0, spares: int = SPARES
-    ) -> None:
+    def __init__(self, rundir: Path, *, program: str = "ovs-ofctl", timeout: float = 5.0, spares: int = SPARES) -> None:
         self.timeout = timeout
         self._most = spares
         self._rundir, self._program = rundir, program

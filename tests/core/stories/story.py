@@ -12,7 +12,7 @@ from enum import Enum, auto
 from functools import cache
 from unittest.mock import patch
 
-from portwatch.fabric.fabric import SwitchPorts
+from portwatch.fabric.attachment import SwitchPorts
 from portwatch.fabric.pipeline import Policy
 from portwatch.model import LocalVlan, Port, PortId, TunnelEndpoint
 from tests.core.fleet import ALL_TUNNELS, Fleet, a_port
