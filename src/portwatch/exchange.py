@@ -5,7 +5,6 @@ Nothing of the local path waits here.
 """
 
 import asyncio
-import contextlib
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
@@ -16,12 +15,12 @@ from ipaddress import ip_network
 
 import structlog
 
-from portwatch import __version__, wire
+from portwatch import wire
 from portwatch.bus.connection import Broker, Message, Publication
 from portwatch.bus.link import Link, Words
 from portwatch.config import Config
 from portwatch.convergence import Convergence, Timing
-from portwatch.errors import AddressTaken, IdentityTaken, Refused
+from portwatch.errors import Refused
 from portwatch.events import (
     LEAVING,
     OFFLINE,
@@ -38,10 +37,12 @@ from portwatch.events import (
 from portwatch.fabric.announcer import Identity
 from portwatch.fabric.directory import Directory
 from portwatch.fabric.reactor import Reactor, StaleEvent
-from portwatch.fabric.tenure import Reply, Tenure
+from portwatch.introduction import Introduction
+from portwatch.logs import Seldom
 from portwatch.mailbox import Mailbox
 from portwatch.metrics import Metrics
 from portwatch.model import HostName, IpNetwork, NetworkId, Status
+from portwatch.speech import Speech
 from portwatch.wire import News
 
 INBOX_SLICE = 200
@@ -50,11 +51,7 @@ MANIFEST_DELAY = 0.25
 """Seconds in which a network's changes share one manifest; the contract allows one."""
 FOLLOWERS_BEHIND = 1000
 """Events that a follower of the live events may be behind before it loses the oldest."""
-ANSWER_SECONDS = 2.0
-"""How long a starting agent waits for the answer of one that lives under its name (docs/contract.md, section 4)."""
 REMOTE_SEEN = 10_000
-LOGGED_EVERY = 10.0
-"""Seconds in which what anybody on the bus can bring about is logged once: refused messages of one reason, say."""
 
 log = structlog.get_logger()
 
@@ -88,12 +85,8 @@ class Exchange:
         self._decided = decided
         self._directory = directory
         self._allowed = _allowed(config, identity)
-        self._tenure = Tenure(identity.session, self.started_at, identity.endpoint)
-        self._introduction = asyncio.Event()
-        self._introduced = False
-        """Has a connection come so far that the name and the tunnel address are ours?"""
-        self._at_our_address: dict[HostName, HostStatus] = {}
-        self._stepping_down = False
+        self._speech = Speech(self.topics, identity, config.tunnel.type, self.started_at)
+        self._introduction = Introduction(identity, self.started_at, self.say_presence)
         self._inbox: Mailbox[str, tuple[News, bool]] = Mailbox(partial(newer, identity.host))
         self._manifests: Mailbox[NetworkId, None] = Mailbox()
         self._followers: set[asyncio.Queue[bytes]] = set()
@@ -103,7 +96,7 @@ class Exchange:
         """Whose share of which network is asked for by itself: a subscription beside that to the network."""
         self._overwritten: set[str] = set()
         """Topics that may be ours, and on which others have spoken."""
-        self._logged: dict[str, tuple[float, int]] = {}
+        self._seldom = Seldom()
         self.remote_seen: deque[tuple[int, datetime, ClaimKey]] = deque(maxlen=REMOTE_SEEN)
         """Events of others that changed what is wanted: the generation, and the event's own time."""
         self._rewiring: list[tuple[datetime, ClaimKey]] = []
@@ -118,7 +111,7 @@ class Exchange:
         """Say the reactor's events and manifests, listen to what it wants; *since*: when the news was seen."""
         reactor = self._reactor
         for event in reactor.events:
-            publications = self._words(event)
+            publications = self._speech.event(event)
             said = partial(self._published, since, event.key)
             self.link.say(publications[0].topic, Words(publications, said))
             self._metrics.port_events.labels(event.type, "local").inc()
@@ -211,94 +204,34 @@ class Exchange:
             self._note_overwritten(message.topic)
             return
         if isinstance(news, HostStatus) and news.host == self._identity.host:
-            self._hear_ourselves(news)
+            self._introduction.hear_ourselves(news)
             if news.session == self._identity.session:
                 self._inbox.put(message.topic, (news, message.replayed))  # as the others see us
-        elif isinstance(news, HostStatus) and not self._introduced:
-            self._hear_of_stranger(news, replayed=message.replayed)
+        elif isinstance(news, HostStatus) and not self._introduction.done:
+            self._introduction.hear_of_stranger(news)
+            if news.host in self._reactor.hosts_of_interest:  # for other reasons, too
+                self._inbox.put(message.topic, (news, message.replayed))
         else:
             if isinstance(news, PortEvent) and news.claim.session == self._identity.session:
                 self._reactor.announcer.heard(news.claim)  # at once: what follows on its topic may hide it in the inbox
             self._inbox.put(message.topic, (news, message.replayed))
 
-    def _hear_of_stranger(self, status: HostStatus, *, replayed: bool) -> None:
-        """Before our introduction we hear of all hosts. What is of interest for other reasons, too, goes its way."""
-        if status.lives and status.tunnel_ip is not None and status.tunnel_ip == self._identity.endpoint:
-            self._at_our_address[status.host] = status
-        else:
-            self._at_our_address.pop(status.host, None)
-        if status.host in self._reactor.hosts_of_interest:
-            self._inbox.put(self.topics.host(status.host), (status, replayed))
-
     def announcement(self) -> Publication:
         return self._present()
 
     async def introduced(self) -> None:
-        """Wait for our announcement to come back, and, if somebody seems to live under our name, for his answer."""
-        await self._answered_within(ANSWER_SECONDS, lambda: self._tenure.announced)
-        if self._tenure.predecessor:
-            log.info("another agent of this name was online; waiting for its answer", host=self._identity.host)
-            await self._answered_within(ANSWER_SECONDS, lambda: not self._tenure.predecessor)
-        self._tenure.settle()
+        """Return when the name and the tunnel address are ours. IdentityTaken, AddressTaken: they are not."""
+        first = await self._introduction.complete()
         self.connected_at = now()
-        if not self._introduced:
-            self._yield_to_holder()
-            self._introduced = True
-            self._at_our_address.clear()
+        if first:
             self.link.listen(self._filters())
-
-    def _yield_to_holder(self) -> None:
-        """Raise AddressTaken if a living host has had our tunnel address longer (docs/mobility.md)."""
-        ours = (self._tenure.tunnel_since, self._identity.host)
-        for status in self._at_our_address.values():
-            since = status.tunnel_since or status.started_at
-            if since is not None and (since, status.host) < ours:
-                raise AddressTaken(
-                    f"the tunnel address {status.tunnel_ip} (key `tunnel.local_ip`) is that of {status.host!r},"
-                    f" which lives; give this host its own, or, if that one is no more: portwatch forget {status.host}"
-                )
-
-    async def _answered_within(self, seconds: float, answered: Callable[[], bool]) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while not answered() and not self._stepping_down:
-                    self._introduction.clear()
-                    await self._introduction.wait()
-        if self._stepping_down:
-            raise self._taken()
-
-    def _hear_ourselves(self, status: HostStatus) -> None:
-        """A status under our own name: an echo, or another agent."""
-        reply = self._tenure.hear(status)
-        if reply is Reply.STEP_DOWN:
-            self._stepping_down = True
-            if self._tenure.owner:
-                raise self._taken()
-        elif reply is Reply.ANSWER:
-            if (more := self._unsaid("tenure")) is not None:
-                log.warning(
-                    "another agent spoke under this host's name",
-                    host=self._identity.host,
-                    session=status.session,
-                    more=more,
-                    do="give one of the two another name (key host); it has been told, and should have stopped",
-                )
-            answer = self._present()
-            self.link.say(answer.topic, Words((answer,)))
-        self._introduction.set()
-
-    def _taken(self) -> IdentityTaken:
-        return IdentityTaken(
-            f"another agent that lives and was there before this one owns the name {self._identity.host!r} on the bus;"
-            " give this host another one (key `host`), or stop the other agent"
-        )
 
     def will(self) -> Publication:
         return self._host(OFFLINE)
 
     def greeting(self) -> Iterable[Publication]:
         for event in self._reactor.say_again(now()):
-            yield from self._words(event)
+            yield from self._speech.event(event)
         networks, self._reactor.manifests = self._reactor.manifests, set()
         for network_id in networks:
             yield self._manifest(network_id)
@@ -311,9 +244,7 @@ class Exchange:
     def subscribing(self, filters: frozenset[str]) -> None:
         self._hear(self._inbox.take_now())
         if filters.issuperset(self.topics.of_ourselves(self._identity.host)):
-            self._tenure.announce()  # from here on, and not later: what is retained may come before all is subscribed
-            self._introduction.clear()
-            self._at_our_address.clear()
+            self._introduction.begin()  # here, and not later: what is retained may come before all is subscribed
             self._reactor.connecting()
             if self._directory is not None:
                 self._directory.connecting(time.monotonic())
@@ -344,7 +275,7 @@ class Exchange:
         """Return what to be subscribed to: the networks that have a port here, the hosts in them, our own words."""
         host = self._identity.host
         filters = {*self.topics.of_ourselves(host)}
-        if not self._introduced and self._identity.endpoint is not None:
+        if not self._introduction.done and self._identity.endpoint is not None:
             filters.add(self.topics.hosts)  # does anybody live at our tunnel address?
         for network_id in self._reactor.fabric.networks:
             filters.update(self.topics.of_network(network_id))
@@ -366,7 +297,7 @@ class Exchange:
                 except Exception:
                     # A retained message that trips us would end every agent that reads it, and every start of it.
                     self._metrics.refused("fault")
-                    if (more := self._unsaid("fault")) is not None:
+                    if (more := self._seldom.unsaid("fault")) is not None:
                         log.exception(
                             "a message from the bus could not be handled; it is passed over",
                             topic=topic[:200],
@@ -430,7 +361,7 @@ class Exchange:
 
     def _refuse(self, topic: str, error: Refused) -> None:
         self._metrics.refused(error.reason)
-        if (more := self._unsaid(error.reason)) is not None:
+        if (more := self._seldom.unsaid(error.reason)) is not None:
             log.warning(
                 "message from the bus refused",
                 reason=error.reason,
@@ -440,30 +371,8 @@ class Exchange:
                 do="see who publishes that; it changed nothing here",
             )
 
-    def _unsaid(self, what: str) -> int | None:
-        """Return how often *what* was not logged since the last time, if it is to be logged now; else None."""
-        clock = time.monotonic()
-        last, unsaid = self._logged.get(what, (-LOGGED_EVERY, 0))
-        if clock - last < LOGGED_EVERY:
-            self._logged[what] = (last, unsaid + 1)
-            return None
-        self._logged[what] = (clock, 0)
-        return unsaid
-
-    def _words(self, event: PortEvent) -> tuple[Publication, ...]:
-        port = event.claim.port
-        topic = self.topics.port(port.network_id, event.claim.host, port.port_id)
-        said = Publication(topic, wire.encode_event(event), True, wire.PORT_EVENT_CONTENT_TYPE)
-        if not isinstance(event, PortRemoved):
-            return (said,)
-        end = Publication(topic, said.payload, False, wire.PORT_EVENT_CONTENT_TYPE)
-        return end, Publication(topic, b"", True)
-
     def _manifest(self, network_id: NetworkId) -> Publication:
-        manifest = self._reactor.announcer.manifest(network_id)
-        topic = self.topics.manifest(network_id, self._identity.host)
-        expiry = None if manifest.count else wire.MANIFEST_EXPIRY
-        return Publication(topic, wire.encode_manifest(manifest), True, wire.JSON_CONTENT_TYPE, expiry)
+        return self._speech.manifest(self._reactor.announcer.manifest(network_id))
 
     def say_presence(self) -> None:
         """Say how this host is: an operator may have drained it."""
@@ -474,19 +383,7 @@ class Exchange:
         return self._host(LEAVING if self._reactor.leaving else ONLINE)
 
     def _host(self, state: str) -> Publication:
-        status = HostStatus(
-            host=self._identity.host,
-            session=self._identity.session,
-            state=state,
-            tunnel_ip=self._identity.endpoint,
-            tunnel_type=self._config.tunnel.type,
-            version=__version__,
-            started_at=self.started_at,
-            tunnel_since=self._tenure.tunnel_since if self._identity.endpoint else None,
-        )
-        return Publication(
-            self.topics.host(self._identity.host), wire.encode_host(status), True, wire.JSON_CONTENT_TYPE
-        )
+        return self._speech.host(state, self._introduction.tunnel_since)
 
     def _count_connections(self) -> None:
         if self.link.connections > self._connections > 0:

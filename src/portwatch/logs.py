@@ -67,3 +67,21 @@ class Restraint:
         if times >= REPEATS:
             raise structlog.DropEvent
         return event
+
+
+class Seldom:
+    """Lets what anybody on the bus can bring about, refused messages say, be logged once in *every* seconds."""
+
+    def __init__(self, every: float = 10.0) -> None:
+        self._every = every
+        self._logged: dict[str, tuple[float, int]] = {}
+
+    def unsaid(self, what: str) -> int | None:
+        """Return how often *what* was not logged since the last time, if it is to be logged now; else None."""
+        clock = time.monotonic()
+        last, unsaid = self._logged.get(what, (-self._every, 0))
+        if clock - last < self._every:
+            self._logged[what] = (last, unsaid + 1)
+            return None
+        self._logged[what] = (clock, 0)
+        return unsaid
