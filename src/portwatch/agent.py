@@ -19,8 +19,9 @@ from portwatch.exchange import Exchange, now
 from portwatch.fabric.announcer import Identity
 from portwatch.fabric.directory import Directory
 from portwatch.fabric.moves import Station
-from portwatch.fabric.pipeline import COOKIE, GROUPS, LEARNED_COOKIE, OWN, Bridge, Policy
+from portwatch.fabric.pipeline import Bridge, Policy
 from portwatch.fabric.reactor import Reactor
+from portwatch.fabric.tables import COOKIE, GROUPS, LEARNED_COOKIE, OWN
 from portwatch.metrics import Metrics
 from portwatch.model import HostName, Plug, PortId, Segment, TunnelEndpoint
 from portwatch.openflow.flow import Item

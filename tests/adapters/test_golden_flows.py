@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from portwatch.fabric.pipeline import GROUPS, OWN, farewell
+from portwatch.fabric.purpose import farewell
+from portwatch.fabric.tables import GROUPS, OWN
 from portwatch.openflow import parse
 from portwatch.openflow.flow import Item
 from portwatch.openflow.ledger import Ledger

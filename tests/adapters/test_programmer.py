@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from portwatch.fabric.pipeline import COOKIE, GROUPS, OWN
+from portwatch.fabric.tables import COOKIE, GROUPS, OWN
 from portwatch.metrics import Metrics
 from portwatch.openflow import parse
 from portwatch.openflow.flow import Item

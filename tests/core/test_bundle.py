@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portwatch.fabric.pipeline import COOKIE, LEARNED_COOKIE, LEARNT, OWN
+from portwatch.fabric.tables import COOKIE, LEARNED_COOKIE, LEARNT, OWN
 from portwatch.model import LocalVlan, Mac, OfPort
 from portwatch.openflow import flow as of
 from portwatch.openflow import parse

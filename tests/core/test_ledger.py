@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portwatch.fabric.pipeline import OWN
+from portwatch.fabric.tables import OWN
 from portwatch.model import Mac, OfPort
 from portwatch.openflow import flow as of
 from portwatch.openflow.flow import Flow, GroupKey, Item

@@ -11,17 +11,9 @@ from portwatch.events import PortAdded
 from portwatch.fabric.admission import Admission
 from portwatch.fabric.announcer import Identity
 from portwatch.fabric.attachment import SwitchPorts
-from portwatch.fabric.pipeline import (
-    AFRESH,
-    GROUP_PARTS,
-    GROUP_PEERS,
-    Bridge,
-    Policy,
-    depends_on,
-    flood_parts,
-    group_id,
-    tunnels_to,
-)
+from portwatch.fabric.groups import AFRESH, GROUP_PARTS, GROUP_PEERS, flood_parts, group_id
+from portwatch.fabric.pipeline import Bridge, Policy
+from portwatch.fabric.purpose import depends_on, tunnels_to
 from portwatch.fabric.reactor import Reactor
 from portwatch.fabric.tables import TUN_FLOOD, TUN_FLOOD_PART
 from portwatch.model import (

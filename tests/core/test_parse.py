@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portwatch.fabric.pipeline import GROUPS, Bridge, Policy
+from portwatch.fabric.pipeline import Bridge, Policy
+from portwatch.fabric.tables import GROUPS
 from portwatch.model import GENEVE, GRE, Kind, LocalVlan, NetworkType, OfPort, Vni, fixed_ip, tunnel_endpoint
 from portwatch.openflow import flow as of
 from portwatch.openflow import parse

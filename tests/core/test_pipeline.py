@@ -10,28 +10,11 @@ from hypothesis import strategies as st
 from portwatch.fabric.attachment import SwitchPorts
 from portwatch.fabric.claims import Rule
 from portwatch.fabric.fabric import Fabric
+from portwatch.fabric.groups import GROUP_PARTS, GROUP_PEERS, bucket_ids, flood_parts, group_id
 from portwatch.fabric.keys import Base, Flood, LocalFlood, Neighbor, Peer, Unicast, Wire
-from portwatch.fabric.pipeline import (
-    COOKIE,
-    GROUP_PARTS,
-    GROUP_PEERS,
-    GROUPS,
-    LEARNED_COOKIE,
-    OWN,
-    Bridge,
-    Policy,
-    accepted_peer,
-    bucket_ids,
-    depends_on,
-    farewell,
-    flood_parts,
-    group_id,
-    is_ours,
-    plan,
-    serves_flood,
-    station_of,
-    tunnels_to,
-)
+from portwatch.fabric.pipeline import Bridge, Policy, plan
+from portwatch.fabric.purpose import accepted_peer, depends_on, farewell, is_ours, serves_flood, station_of, tunnels_to
+from portwatch.fabric.tables import COOKIE, GROUPS, LEARNED_COOKIE, OWN
 from portwatch.model import (
     GENEVE,
     GRE,

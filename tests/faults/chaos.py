@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from random import Random
 
-from portwatch.fabric.pipeline import GROUPS
+from portwatch.fabric.tables import GROUPS
 from portwatch.openflow import parse
 from tests.faults import commands
 from tests.faults.__main__ import a_site

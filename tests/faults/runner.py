@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 
-from portwatch.fabric.pipeline import COOKIE
+from portwatch.fabric.tables import COOKIE
 from tests.faults.fault import Fault, Story
 from tests.faults.stage import Claims, Loss, Stage
 from tests.system.conftest import BRIDGES

@@ -1,6 +1,7 @@
 """The switch killed, taken apart and tampered with: all of it is back by itself, and at once."""
 
-from portwatch.fabric.pipeline import OWN, is_ours
+from portwatch.fabric.purpose import is_ours
+from portwatch.fabric.tables import OWN
 from portwatch.openflow import parse
 from portwatch.openflow.bundle import diff
 from portwatch.openflow.flow import Item

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from portwatch.fabric.pipeline import is_ours
+from portwatch.fabric.purpose import is_ours
 from portwatch.openflow import parse
 from portwatch.openflow.flow import Item
 from tests.lab import Agent, Hypervisor, Keys, Lab, Network, Nic, Port, Vm, eventually

@@ -4,7 +4,7 @@ import re
 import time
 from dataclasses import dataclass
 
-from portwatch.fabric.pipeline import LEARNED_COOKIE, OWN
+from portwatch.fabric.tables import LEARNED_COOKIE, OWN
 from portwatch.openflow import parse
 from portwatch.openflow.flow import FlowKey
 from tests.lab import Hypervisor

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from portwatch import wire
-from portwatch.fabric.pipeline import OWN
+from portwatch.fabric.tables import OWN
 from portwatch.openflow import parse
 from portwatch.openflow.bundle import Bundle, diff
 from tests.lab import Hypervisor, Port, eventually, frames

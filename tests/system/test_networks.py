@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from portwatch import wire
-from portwatch.fabric.pipeline import LEARNED_COOKIE
+from portwatch.fabric.tables import LEARNED_COOKIE
 from tests.lab import Hypervisor, Lab, Network, Nic, Port, Vm, crowd, eventually, frames
 from tests.lab.crowd import Member
 from tests.system.conftest import BRIDGES, Site

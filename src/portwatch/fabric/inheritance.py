@@ -9,15 +9,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from portwatch.fabric.fabric import Fabric
-from portwatch.fabric.pipeline import (
-    Bridge,
-    accepted_peer,
-    depends_on,
-    serves_flood,
-    serves_relays,
-    station_of,
-    tunnels_to,
-)
+from portwatch.fabric.pipeline import Bridge
+from portwatch.fabric.purpose import accepted_peer, depends_on, serves_flood, serves_relays, station_of, tunnels_to
 from portwatch.fabric.snapshots import Snapshots
 from portwatch.model import HostName, LocalVlan, NetworkId, Segment, TunnelEndpoint
 from portwatch.openflow.flow import Field, Flow, Item

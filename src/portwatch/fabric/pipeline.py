@@ -8,12 +8,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache, partial
-from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Final
-from zlib import crc32
+from ipaddress import IPv4Address
 
 from portwatch.fabric import l2pop, neighbors, spoofing
 from portwatch.fabric.fabric import Fabric
+from portwatch.fabric.groups import AFRESH, bucket_ids, flood_parts, group_id
 from portwatch.fabric.keys import Base, Flood, Key, LocalFlood, Neighbor, Peer, Unicast, Wire
 from portwatch.fabric.tables import (
     ANNOUNCED,
@@ -26,6 +25,7 @@ from portwatch.fabric.tables import (
     INT_FLOOD,
     INT_SOURCE,
     LEARNED,
+    LEARNED_COOKIE,
     LEARNED_FOR,
     MISS,
     TUN_CLASSIFY,
@@ -39,27 +39,9 @@ from portwatch.fabric.tables import (
     UNPINNED,
     programmed,
 )
-from portwatch.fabric.tables import COOKIE as COOKIE
-from portwatch.fabric.tables import GROUPS as GROUPS
-from portwatch.fabric.tables import LEARNED_COOKIE as LEARNED_COOKIE
-from portwatch.fabric.tables import LEARNT as LEARNT
-from portwatch.fabric.tables import OWN as OWN
-from portwatch.model import IpAddress, LocalVlan, Mac, OfPort, Port, PortId, Segment, TunnelEndpoint
+from portwatch.model import IpAddress, LocalVlan, OfPort, Port, PortId, Segment, TunnelEndpoint
 from portwatch.openflow import flow as of
-from portwatch.openflow.bundle import Purge
-from portwatch.openflow.flow import Action, Bucket, Field, Flow, FlowKey, Group, GroupKey, Item, group
-
-GROUP_PEERS: Final = 400
-"""Peers in the one group of a segment. What a packet sets off must fit into 64 KiB of datapath actions, or the switch
-stops at that: after 780 copies (VXLAN over IPv4 on the userspace datapath, Open vSwitch 3.1), and says nothing."""
-GROUP_PARTS: Final = 15
-"""Groups to which the one group of a larger segment relays. All from the start, so that nobody changes his place when
-others come. Four bits of a group id; with 0 it is the one group itself."""
-AFRESH: Final = GROUPS.start
-"""The group that lets a packet begin anew, with 64 KiB of its own: a group that selects by a hash of the datapath's
-sends the packet back to get it (recirculation)."""
-_BUCKET_MAX: Final = 0xFFFF_FF00
-"""OpenFlow 1.5's OFPG_BUCKET_MAX: bucket ids are below it."""
+from portwatch.openflow.flow import Action, Bucket, Field, Group, GroupKey, Item, group
 
 
 class Bridge(StrEnum):
@@ -301,131 +283,6 @@ def acceptance(fabric: Fabric, peer: Peer) -> Iterator[Planned]:
     if (tunnel := fabric.ports.tunnel(peer.network_type)) is not None:
         match = (of.in_port(tunnel), of.tun_src(peer.endpoint))
         yield TUN, programmed(TUN_CLASSIFY, ENTRY, match, (of.goto_table(TUN_FROM_TUNNEL[peer.network_type]),))
-
-
-# --- numbers that follow from values -----------------------------------------------------------------------------
-
-
-def group_id(vlan: LocalVlan, part: int = 0) -> int:
-    """Return the id of a flood group of the segment with this VLAN: the low twelve bits are the VLAN."""
-    return GROUPS.start + (part << 12) + vlan
-
-
-def flood_parts(endpoints: tuple[TunnelEndpoint, ...]) -> dict[int, tuple[TunnelEndpoint, ...]]:
-    """Share a segment's peers out among its groups, so that each stays where it is when others come and go.
-
-    Small groups serve the read-back, too: the reply to a dump is one OpenFlow message of 64 KiB for each group, and
-    ovs-vswitchd (3.1 to 3.7) ends itself when a group does not fit (1,364 peers with IPv6 addresses do).
-    """
-    if len(endpoints) <= GROUP_PEERS:
-        return {0: endpoints} if endpoints else {}
-    parts: dict[int, list[TunnelEndpoint]] = {}
-    for endpoint in endpoints:
-        parts.setdefault(1 + crc32(endpoint.packed) % GROUP_PARTS, []).append(endpoint)
-    return {part: tuple(parts[part]) for part in sorted(parts)}
-
-
-def bucket_ids(endpoints: tuple[TunnelEndpoint, ...]) -> dict[int, TunnelEndpoint]:
-    """Return a bucket id for each endpoint: the address itself for IPv4, so that a peer has the same one for ever.
-
-    IPv6 addresses do not fit and are hashed; should two meet, the higher one moves on. OpenFlow 1.5.1, 7.2.2.3.
-    """
-    ids: dict[int, TunnelEndpoint] = {}
-    for endpoint in sorted(endpoints, key=int):
-        number = crc32(endpoint.packed) if isinstance(endpoint, IPv6Address) else int(endpoint)
-        while (number := number % _BUCKET_MAX) in ids:
-            number += 1
-        ids[number] = endpoint
-    return ids
-
-
-# --- what a read-back needs to know ------------------------------------------------------------------------------
-
-
-def is_ours(item: Item) -> bool:
-    """Did portwatch program this? Learned flows aside: the switch makes those."""
-    if isinstance(item, Group):
-        return item.key.group_id in GROUPS
-    return OWN.holds(item) and item.cookie != LEARNED_COOKIE
-
-
-def farewell(item: Flow) -> tuple[Purge, ...]:
-    """Return which learned flows leave with a flow: they go with their entry, network or port."""
-    if item.table == TUN_UNICAST and (vlan := _vlan_matched(item.key)) is not None:
-        station = tuple(field for field in item.key.match if field.startswith("dl_dst="))
-        return (Purge(LEARNT, TUN_UNICAST, (of.learned_vlan(vlan), *station)),)
-    if item.table in TUN_FROM_TUNNEL.values() and (vlan := _vlan_set_by(item.actions)) is not None:
-        return (Purge(LEARNT, TUN_UNICAST, (of.learned_vlan(vlan),)),)
-    if item.table == INT_CLASSIFY and item.key.priority == EXCEPTION:
-        # A port that is learned no more may have gone, and its number may be another's next.
-        vlan, mac = _vlan_matched(item.key) or _vlan_set_by(item.actions), _matched(item.key, "dl_src")
-        if vlan is not None and mac is not None:
-            return (Purge(LEARNT, INT_DELIVER, (of.learned_vlan(vlan), of.dl_dst(Mac(mac)))),)
-    return ()
-
-
-def depends_on(item: Item) -> LocalVlan | None:
-    """Return the VLAN of the segment whose remote claims may want *item*; None when local state alone decides."""
-    if isinstance(item, Group):
-        return _vlan(item.key.group_id & 0xFFF)
-    if item.table == TUN_FLOOD_PART:
-        return _vlan(int(item.key.match[0].partition("=")[2], 16) & 0xFFF)
-    if item.table in (INT_CLASSIFY, INT_DELIVER, TUN_UNICAST, TUN_NEIGHBORS, TUN_FLOOD):
-        return _vlan_matched(item.key)
-    return None
-
-
-def accepted_peer(item: Item) -> TunnelEndpoint | None:
-    """Return the endpoint whose packets *item* takes in: wanted for the sake of any segment."""
-    if isinstance(item, Group):
-        return None
-    heads = ("tun_src=", "tun_ipv6_src=")
-    found = (ip_address(field.partition("=")[2]) for field in item.key.match if field.startswith(heads))
-    return next(found, None)
-
-
-def station_of(item: Item) -> tuple[Field, ...] | None:
-    """Return the match (VLAN, MAC) of a unicast entry, the same on both bridges."""
-    if isinstance(item, Group) or item.table not in (INT_DELIVER, TUN_UNICAST) or _vlan_matched(item.key) is None:
-        return None
-    return item.key.match
-
-
-def serves_flood(item: Item) -> bool:
-    """Is this a flow that sends a segment's floods to its groups, or the group that relays to the others?"""
-    return item.table in (TUN_FLOOD, TUN_FLOOD_PART) if isinstance(item, Flow) else item.relays
-
-
-def serves_relays(item: Item) -> bool:
-    """Is this the group that all relays have in common?"""
-    return isinstance(item, Group) and item.key.group_id == AFRESH
-
-
-def tunnels_to(item: Item) -> set[TunnelEndpoint]:
-    """Return the endpoints that *item* sends to."""
-    actions = item.actions if isinstance(item, Flow) else [each for bucket in item.buckets for each in bucket.actions]
-    texts = (action.removeprefix("set_field:").partition("->") for action in actions)
-    return {ip_address(value) for value, _, field in texts if field in ("tun_dst", "tun_ipv6_dst")}
-
-
-def _matched(key: FlowKey, name: str) -> str | None:
-    words = (field.partition("=") for field in key.match)
-    return next((value for field, _, value in words if field == name), None)
-
-
-def _vlan_matched(key: FlowKey) -> LocalVlan | None:
-    text = _matched(key, "dl_vlan")
-    return _vlan(int(text)) if text is not None and text.isdigit() else None
-
-
-def _vlan_set_by(actions: tuple[Action, ...]) -> LocalVlan | None:
-    head, tail = "set_field:", "->vlan_vid"
-    text = next((action[len(head) : -len(tail)] for action in actions if action.endswith(tail)), "")
-    return _vlan(int(text) - of.VLAN_PRESENT) if text.isdigit() else None
-
-
-def _vlan(number: int) -> LocalVlan | None:
-    return LocalVlan(number) if LocalVlan.LOWEST <= number <= LocalVlan.HIGHEST else None
 
 
 def _way_out(fabric: Fabric, segment: Segment) -> tuple[OfPort, OfPort] | None:

@@ -27,9 +27,11 @@ from portwatch.fabric.fabric import Fabric
 from portwatch.fabric.inheritance import Inheritance
 from portwatch.fabric.keys import Base, Flood, Key, LocalFlood, Touched, Unicast, Wire
 from portwatch.fabric.neighbors import is_optional
-from portwatch.fabric.pipeline import OWN, Bridge, Policy, farewell, is_ours, plan
+from portwatch.fabric.pipeline import Bridge, Policy, plan
+from portwatch.fabric.purpose import farewell, is_ours
 from portwatch.fabric.sequences import Sequences
 from portwatch.fabric.snapshots import Snapshots
+from portwatch.fabric.tables import OWN
 from portwatch.model import (
     Claim,
     HostName,

@@ -1,0 +1,109 @@
+"""What an item that the switch holds is for: read from its match and actions, when nobody remembers who wanted it."""
+
+from ipaddress import ip_address
+
+from portwatch.fabric.groups import AFRESH
+from portwatch.fabric.tables import (
+    EXCEPTION,
+    GROUPS,
+    INT_CLASSIFY,
+    INT_DELIVER,
+    LEARNED_COOKIE,
+    LEARNT,
+    OWN,
+    TUN_FLOOD,
+    TUN_FLOOD_PART,
+    TUN_FROM_TUNNEL,
+    TUN_NEIGHBORS,
+    TUN_UNICAST,
+)
+from portwatch.model import LocalVlan, Mac, TunnelEndpoint
+from portwatch.openflow import flow as of
+from portwatch.openflow.bundle import Purge
+from portwatch.openflow.flow import Action, Field, Flow, FlowKey, Group, Item
+
+
+def is_ours(item: Item) -> bool:
+    """Did portwatch program this? Learned flows aside: the switch makes those."""
+    if isinstance(item, Group):
+        return item.key.group_id in GROUPS
+    return OWN.holds(item) and item.cookie != LEARNED_COOKIE
+
+
+def farewell(item: Flow) -> tuple[Purge, ...]:
+    """Return which learned flows leave with a flow: they go with their entry, network or port."""
+    if item.table == TUN_UNICAST and (vlan := _vlan_matched(item.key)) is not None:
+        station = tuple(field for field in item.key.match if field.startswith("dl_dst="))
+        return (Purge(LEARNT, TUN_UNICAST, (of.learned_vlan(vlan), *station)),)
+    if item.table in TUN_FROM_TUNNEL.values() and (vlan := _vlan_set_by(item.actions)) is not None:
+        return (Purge(LEARNT, TUN_UNICAST, (of.learned_vlan(vlan),)),)
+    if item.table == INT_CLASSIFY and item.key.priority == EXCEPTION:
+        # A port that is learned no more may have gone, and its number may be another's next.
+        vlan, mac = _vlan_matched(item.key) or _vlan_set_by(item.actions), _matched(item.key, "dl_src")
+        if vlan is not None and mac is not None:
+            return (Purge(LEARNT, INT_DELIVER, (of.learned_vlan(vlan), of.dl_dst(Mac(mac)))),)
+    return ()
+
+
+def depends_on(item: Item) -> LocalVlan | None:
+    """Return the VLAN of the segment whose remote claims may want *item*; None when local state alone decides."""
+    if isinstance(item, Group):
+        return _vlan(item.key.group_id & 0xFFF)
+    if item.table == TUN_FLOOD_PART:
+        return _vlan(int(item.key.match[0].partition("=")[2], 16) & 0xFFF)
+    if item.table in (INT_CLASSIFY, INT_DELIVER, TUN_UNICAST, TUN_NEIGHBORS, TUN_FLOOD):
+        return _vlan_matched(item.key)
+    return None
+
+
+def accepted_peer(item: Item) -> TunnelEndpoint | None:
+    """Return the endpoint whose packets *item* takes in: wanted for the sake of any segment."""
+    if isinstance(item, Group):
+        return None
+    heads = ("tun_src=", "tun_ipv6_src=")
+    found = (ip_address(field.partition("=")[2]) for field in item.key.match if field.startswith(heads))
+    return next(found, None)
+
+
+def station_of(item: Item) -> tuple[Field, ...] | None:
+    """Return the match (VLAN, MAC) of a unicast entry, the same on both bridges."""
+    if isinstance(item, Group) or item.table not in (INT_DELIVER, TUN_UNICAST) or _vlan_matched(item.key) is None:
+        return None
+    return item.key.match
+
+
+def serves_flood(item: Item) -> bool:
+    """Is this a flow that sends a segment's floods to its groups, or the group that relays to the others?"""
+    return item.table in (TUN_FLOOD, TUN_FLOOD_PART) if isinstance(item, Flow) else item.relays
+
+
+def serves_relays(item: Item) -> bool:
+    """Is this the group that all relays have in common?"""
+    return isinstance(item, Group) and item.key.group_id == AFRESH
+
+
+def tunnels_to(item: Item) -> set[TunnelEndpoint]:
+    """Return the endpoints that *item* sends to."""
+    actions = item.actions if isinstance(item, Flow) else [each for bucket in item.buckets for each in bucket.actions]
+    texts = (action.removeprefix("set_field:").partition("->") for action in actions)
+    return {ip_address(value) for value, _, field in texts if field in ("tun_dst", "tun_ipv6_dst")}
+
+
+def _matched(key: FlowKey, name: str) -> str | None:
+    words = (field.partition("=") for field in key.match)
+    return next((value for field, _, value in words if field == name), None)
+
+
+def _vlan_matched(key: FlowKey) -> LocalVlan | None:
+    text = _matched(key, "dl_vlan")
+    return _vlan(int(text)) if text is not None and text.isdigit() else None
+
+
+def _vlan_set_by(actions: tuple[Action, ...]) -> LocalVlan | None:
+    head, tail = "set_field:", "->vlan_vid"
+    text = next((action[len(head) : -len(tail)] for action in actions if action.endswith(tail)), "")
+    return _vlan(int(text) - of.VLAN_PRESENT) if text.isdigit() else None
+
+
+def _vlan(number: int) -> LocalVlan | None:
+    return LocalVlan(number) if LocalVlan.LOWEST <= number <= LocalVlan.HIGHEST else None
