@@ -215,6 +215,7 @@ class _MqttConnection:
         for publication in publications:
             await self._window.take_place()
             self._send(publication, batch)
+        self._write()  # now: the switch's work for the same news waits behind us, and others wait for this
         await batch.settled()
         if batch.unsettled:
             self._end.check()
