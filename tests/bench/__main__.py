@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.bench import burst, change, fleet, idle, plug, restart
+from tests.bench import burst, change, fleet, idle, peers, plug, restart
 from tests.bench.samples import Row, table
 
 BENCHES: dict[str, Callable[[float], Awaitable[list[Row]]]] = {
@@ -19,6 +19,7 @@ BENCHES: dict[str, Callable[[float], Awaitable[list[Row]]]] = {
     "restart": restart.measure,
     "idle": idle.measure,
     "fleet": fleet.measure,
+    "peers": peers.measure,
 }
 """Name → measures with so many times the usual samples; below 1 it leaves the largest sizes out."""
 RESULTS = Path("docs/performance/results.json")

@@ -4,7 +4,6 @@ The others of the network are a crowd on the bus, 50 ports a host.
 """
 
 import asyncio
-import time
 from collections.abc import Sequence
 
 from portwatch.switch.monitor import Change
@@ -48,8 +47,7 @@ async def _in_one_network(lab: Lab, network: Network, macs: Sequence[str], count
     samples = []
     async with plugger(here) as hands, plugger(elsewhere) as far_hands, sightings(elsewhere, "br-tun") as far:
         mine, theirs = (Port(f"first-{network.id}-{number}", lab.mac(), network) for number in range(2))
-        committed = time.time()
-        await far_hands.plug(theirs)
+        committed = await far_hands.plug(theirs)
         loaded = Samples.of([await far.last(Change.ADDED, macs) - committed])
         await hands.plug(mine)
         await far.last(Change.ADDED, [mine.mac])
@@ -57,8 +55,7 @@ async def _in_one_network(lab: Lab, network: Network, macs: Sequence[str], count
         await asyncio.sleep(3.0)  # not measured: the network settles
         for number in range(count):
             port = Port(f"one-{network.id}-{number}", lab.mac(), network, (f"10.0.0.{number + 1}/16",))
-            committed = time.time()
-            await hands.plug(port)
+            committed = await hands.plug(port)
             samples.append(await far.last(Change.ADDED, [port.mac]) - committed)
             await hands.until_numbered(port)
             await hands.unplug(port)

@@ -1,7 +1,6 @@
 """A fleet on the bus: hosts with 50 ports each, of whose networks this host has a few. The rest must cost nothing."""
 
 import asyncio
-import time
 
 from portwatch.switch.monitor import Change
 from tests.bench.ports import plugger
@@ -45,16 +44,14 @@ async def _one(lab: Lab, number: int, ours: list[Network], macs: list[str]) -> l
         async with plugger(here) as hands, plugger(elsewhere) as far_hands, sightings(elsewhere, "br-tun") as far:
             loads = []
             for network in ours:
-                began = time.time()
-                await far_hands.plug(Port(f"far-{network.id}", lab.mac(), network))
+                began = await far_hands.plug(Port(f"far-{network.id}", lab.mac(), network))
                 loads.append(await far.last(Change.ADDED, macs) - began)
                 await hands.plug(Port(f"near-{network.id}", lab.mac(), network))
             await asyncio.sleep(5.0)  # not measured: all settles
             samples = []
             for turn in range(30):
                 port = Port(f"one{turn}", lab.mac(), ours[0])
-                began = time.time()
-                await hands.plug(port)
+                began = await hands.plug(port)
                 samples.append(await far.last(Change.ADDED, [port.mac]) - began)
                 await hands.until_numbered(port)
                 await hands.unplug(port)

@@ -6,7 +6,6 @@ own word is taken for one figure only, the moment at which its process saw the p
 
 import asyncio
 import json
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -94,14 +93,12 @@ async def _chain(lab: Lab, count: int) -> Chain:
 
 
 async def _one(hands: Plugger, port: Port, near: Sightings, far: Sightings, measured: Chain) -> None:
-    committed = measured.commits[port.id] = time.time()
-    await hands.plug(port)
+    committed = measured.commits[port.id] = await hands.plug(port)
     measured.here.append(await near.last(Change.ADDED, [port.mac]) - committed)
     measured.elsewhere.append(await far.last(Change.ADDED, [port.mac]) - committed)
     await hands.until_numbered(port)
     await asyncio.sleep(PAUSE)
-    committed = time.time()
-    await hands.unplug(port)
+    committed = await hands.unplug(port)
     measured.gone_elsewhere.append(await far.last(Change.DELETED, [port.mac]) - committed)
     await hands.until_gone(port)
     await asyncio.sleep(PAUSE)
