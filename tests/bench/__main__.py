@@ -3,11 +3,14 @@
 import argparse
 import asyncio
 import json
+import logging
 import platform
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
+
+import structlog
 
 from tests.bench import burst, change, fleet, idle, peers, plug, restart
 from tests.bench.samples import Row, table
@@ -27,6 +30,7 @@ RESULTS = Path("docs/performance/results.json")
 
 def main() -> None:
     """Measure, print tables, and end with 1 when a ratio is above its bound."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("benches", nargs="*", metavar="NAME", help=f"which: {', '.join(BENCHES)} (default all)")
     parser.add_argument("--scale", type=float, default=1.0, help="times the usual number of samples (default 1)")

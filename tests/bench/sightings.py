@@ -1,15 +1,16 @@
 """When a bridge's own monitor told of a station's flow: the wall clock, by (change, MAC); for whomever's flows."""
 
 import asyncio
-import time
+import sys
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 
-from portwatch.switch.monitor import Change, FlowEvent, watch
-from portwatch.switch.ofctl import OfCtl
-from tests.lab import Hypervisor
+from portwatch.switch.monitor import Change
+from tests.lab import Hypervisor, LabError
 
 TIMEOUT = 60.0
+LINE = 1 << 20
+"""Bytes of a line at most: a flood's flow names every host."""
 
 Station = Callable[[str], str | None]
 """Text of a flow → the MAC that it forwards to; None of any other flow."""
@@ -36,11 +37,13 @@ class Sightings:
             del self._seen[key]
         return max(times)
 
-    async def follow(self, events: AsyncIterator[FlowEvent]) -> None:
-        async for event in events:
-            mac = self._station(event.text)
-            if mac is not None and not (sighting := self._of((event.change, mac))).done():
-                sighting.set_result(time.time())
+    async def follow(self, lines: asyncio.StreamReader) -> None:
+        """Take in what the eyes say, to the end."""
+        async for line in lines:
+            seen, change, text = line.decode().rstrip("\n").split(" ", 2)
+            mac = self._station(text)
+            if mac is not None and not (sighting := self._of((Change(change), mac))).done():
+                sighting.set_result(float(seen))
 
     def _of(self, key: tuple[Change, str]) -> asyncio.Future[float]:
         if key not in self._seen:
@@ -51,10 +54,18 @@ class Sightings:
 @asynccontextmanager
 async def sightings(hypervisor: Hypervisor, bridge: str, station: Station = by_vlan) -> AsyncIterator[Sightings]:
     """Watch a bridge of a hypervisor."""
-    async with OfCtl(hypervisor.rundir) as ofctl, watch(ofctl, bridge) as events:
+    argv = ["setpriv", "--pdeathsig", "KILL", "--", sys.executable, "-m", "tests.bench.eyes"]
+    eyes = await asyncio.create_subprocess_exec(
+        *argv, str(hypervisor.rundir), bridge, stdout=asyncio.subprocess.PIPE, limit=LINE
+    )
+    assert eyes.stdout is not None
+    try:
+        if await eyes.stdout.readline() != b"looking\n":
+            raise LabError(f"no flow monitor of {bridge} on {hypervisor.name}")
         seen = Sightings(station)
-        following = asyncio.create_task(seen.follow(events), name=f"monitor of {bridge}")
-        try:
-            yield seen
-        finally:
-            following.cancel()
+        following = asyncio.create_task(seen.follow(eyes.stdout), name=f"monitor of {bridge}")
+        yield seen
+        following.cancel()
+    finally:
+        eyes.kill()
+        await eyes.wait()
