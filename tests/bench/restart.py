@@ -14,7 +14,7 @@ from tests.lab import Agent, Lab, Network, Port, crowd
 SIZES = (100, 1_000, 10_000)
 TURNS = 3
 PORTS = 50
-LIMIT = 60.0
+LIMIT = 180.0
 
 
 async def measure(scale: float) -> list[Row]:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from portwatch.switch.monitor import Change
 from tests.lab import Hypervisor, LabError
 
-TIMEOUT = 60.0
+TIMEOUT = 300.0
 LINE = 1 << 20
 """Bytes of a line at most: a flood's flow names every host."""
 
