@@ -46,10 +46,10 @@ fast-test: setup  ## the tests that need no partner and no root, the model test 
 image-test: root setup  ## build the image without a container engine, and run it beside a hypervisor: minutes
 	.ci/image $(ARGS)
 
-bench: root setup $(if $(findstring --write,$(ARGS)),$(plotting)/installed)  ## the numbers of docs/performance.md, measured here
+bench: root setup $(if $(filter --write --redraw,$(ARGS)),$(plotting)/installed)  ## the numbers of docs/performance.md, measured here
 	PYTHONPATH=$(plotting) python -m tests.bench $(ARGS)
 
-bench-peers: root setup $(if $(findstring --write,$(ARGS)),$(plotting)/installed)  ## the same on Debian's OVN, which it installs, and here, in turns
+bench-peers: root setup $(if $(filter --write --redraw,$(ARGS)),$(plotting)/installed)  ## the same on Debian's OVN, which it installs, and here, in turns
 	.ci/setup peers
 	PYTHONPATH=$(plotting) python -m tests.bench peers $(ARGS)
 

@@ -90,12 +90,13 @@ class Peer(Side):
 
     def _found(self, network: Network, others: Sequence[Member], named: Mapping[str, str]) -> None:
         self._ovn.add_switch(network.id)
+        if not others:
+            return
         self._ovn.add_ports(network.id, named.items())
         self._know(named)
-        for member in others:
-            names = [f"{network.id}-{mac}" for mac in member.macs]
-            self._ovn.bind_elsewhere(f"far{member.number}", member.ip, names)
-        self._ovn.sync()
+        self._ovn.add_hosts({f"far{member.number}": member.ip for member in others})
+        hosts = {f"{network.id}-{mac}": f"far{member.number}" for member in others for mac in member.macs}
+        self._ovn.bind_elsewhere(hosts)
 
     async def close(self, network: Network, others: Sequence[Member]) -> None:
         await asyncio.to_thread(self._ovn.delete_switch, network.id)

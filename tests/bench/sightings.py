@@ -67,5 +67,6 @@ async def sightings(hypervisor: Hypervisor, bridge: str, station: Station = by_v
         yield seen
         following.cancel()
     finally:
-        eyes.kill()
+        if eyes.returncode is None:
+            eyes.kill()
         await eyes.wait()

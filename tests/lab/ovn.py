@@ -6,7 +6,7 @@ Nothing of it is the system's: own sockets, files and processes, which end with 
 import json
 import os
 import socket
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -25,7 +25,7 @@ SCHEMAS = Path("/usr/share/ovn")
 SOUTHBOUND_PORT = 6642
 START_SECONDS = 20.0
 SYNC_SECONDS = 120
-AT_ONCE = 500
+AT_ONCE = 2_000
 """Rows a command: an argument list has its bound."""
 
 
@@ -126,13 +126,23 @@ class Ovn:
         known = {row[0]: row for row in self._rows("sb", "Port_Binding", "logical_port,tunnel_key,datapath")}
         return {name: Binding(known[name][1], datapaths[known[name][2]]) for name in names}
 
-    def bind_elsewhere(self, host: str, ip: str, names: Iterable[str]) -> None:
-        """Have ports of the network be on a host that exists in the southbound database alone."""
-        words = [word for name in names for word in ("--", "lsp-bind", name, host)]
-        self._tool("ovn-sbctl", "sb", "--may-exist", "chassis-add", host, "geneve", ip, *words)
+    def add_hosts(self, ips: Mapping[str, str]) -> None:
+        """Make hosts that exist in the southbound database alone, given as name → tunnel address."""
+        words = (word for host, ip in ips.items() for word in ("--", "chassis-add", host, "geneve", ip))
+        self._tool("ovn-sbctl", "sb", *words)
+
+    def bind_elsewhere(self, hosts: Mapping[str, str]) -> None:
+        """Have logical ports be on such hosts, given as port → host, and wait until every controller knows it."""
+        # By UUID: `lsp-bind` reads all ports anew for each one, which takes minutes for 10,000.
+        chassis = dict(self._rows("sb", "Chassis", "name,_uuid"))
+        ports = dict(self._rows("sb", "Port_Binding", "logical_port,_uuid"))
+        for some in _portions(hosts.items()):
+            pairs = [(ports[port], f"chassis={chassis[host]}") for port, host in some]
+            self._tool("ovn-sbctl", "sb", *(word for pair in pairs for word in ("--", "set", "Port_Binding", *pair)))
+        self.sync()
 
     def remove_hosts(self, hosts: Iterable[str]) -> None:
-        """Take away hosts that `bind_elsewhere` has made."""
+        """Take away hosts that `add_hosts` has made."""
         for some in _portions(hosts):
             self._tool("ovn-sbctl", "sb", *(word for host in some for word in ("--", "chassis-del", host)))
 
