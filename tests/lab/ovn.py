@@ -44,7 +44,7 @@ class Ovn:
         self._directory = children.directory / "ovn"
         self._directory.mkdir()
         self._hypervisors = hypervisors
-        southbound = f"--remote=ptcp:{SOUTHBOUND_PORT}:{BROKER.ipv4}"
+        southbound = "--remote=db:OVN_Southbound,SB_Global,connections"
         self._databases = [
             self._daemon(children, center, name, "ovsdb-server", str(self._directory / f"{name}.db"), *remotes)
             for name, remotes in (("nb", [self._remote("nb")]), ("sb", [self._remote("sb"), southbound]))
@@ -66,8 +66,13 @@ class Ovn:
             if not schema.exists():
                 raise LabError(f"there is no {schema}: please `.ci/setup peers`, which installs Debian's OVN")
             shell.run("ovsdb-tool", "create", str(database), str(schema))
-        for process in (*self._databases, self.northd):
+        for process in self._databases:
             process.start()
+        # Without probes, as large sites do it: a controller that is busy for 5 s is cut off else, and begins anew.
+        place = f"ptcp:{SOUTHBOUND_PORT}:{BROKER.ipv4}"
+        silence = ("--", "set", "Connection", ".", "inactivity_probe=0")
+        self._tool("ovn-sbctl", "sb", "init", "--", "set-connection", place, *silence)
+        self.northd.start()
         for hypervisor in self._hypervisors:
             hypervisor.create_bridge()
             settings = {
@@ -75,6 +80,7 @@ class Ovn:
                 "ovn-encap-type": "geneve",
                 "ovn-encap-ip": hypervisor.ip,
                 "ovn-bridge-datapath-type": "netdev",
+                "ovn-remote-probe-interval": "0",
             }
             keys = [f"external_ids:{key}={json.dumps(value)}" for key, value in settings.items()]
             hypervisor.vsctl("set", "Open_vSwitch", ".", *keys)
