@@ -6,7 +6,8 @@
 # PYTHON names .venv's interpreter:    make setup PYTHON=python3.12
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types floors fast-test image-test bench chaos faults soak fuzz format lock clean clean-lab root
+.PHONY: help setup demo test check lint types floors fast-test image-test bench bench-peers chaos faults soak fuzz format lock clean clean-lab root
+plotting := .cache/bench
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 # Each user's caches lie apart: what `sudo make test` leaves behind must not stop the tree's owner.
@@ -17,7 +18,7 @@ export PYTEST_ADDOPTS := -o cache_dir=$(caches)/pytest $(PYTEST_ADDOPTS)
 export RUFF_CACHE_DIR := $(caches)/ruff
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 setup:  ## install what is missing: Debian packages, .venv with the locked dependencies, portwatch; quick if nothing is
 	@.ci/setup
@@ -45,8 +46,16 @@ fast-test: setup  ## the tests that need no partner and no root, the model test 
 image-test: root setup  ## build the image without a container engine, and run it beside a hypervisor: minutes
 	.ci/image $(ARGS)
 
-bench: root setup  ## the numbers of docs/performance.md, measured here
-	python -m tests.bench $(ARGS)
+bench: root setup $(if $(filter --write --redraw,$(ARGS)),$(plotting)/installed)  ## the numbers of docs/performance.md, measured here
+	PYTHONPATH=$(plotting) python -m tests.bench $(ARGS)
+
+bench-peers: root setup $(if $(filter --write --redraw,$(ARGS)),$(plotting)/installed)  ## the same on Debian's OVN, which it installs, and here, in turns
+	.ci/setup peers
+	PYTHONPATH=$(plotting) python -m tests.bench peers $(ARGS)
+
+$(plotting)/installed: requirements/bench.txt | setup
+	python -m pip install --quiet --require-hashes --target $(plotting) --upgrade -r $<
+	touch $@
 
 chaos: root setup  ## random faults under churn, by a seed that is printed: make chaos MINUTES=10 SEED=7
 	python -m tests.faults.chaos --minutes $(or $(MINUTES),10) $(addprefix --seed ,$(SEED))

@@ -4,7 +4,6 @@ The others of the network are a crowd on the bus, 50 ports a host.
 """
 
 import asyncio
-import time
 from collections.abc import Sequence
 
 from portwatch.switch.monitor import Change
@@ -18,6 +17,8 @@ SIZES = (10, 1_000, 10_000)
 COUNT = 40
 PORTS = 50
 BOUND = 4.0
+FIRSTS = 3
+"""How often a network's first port comes."""
 
 
 async def measure(scale: float) -> list[Row]:
@@ -34,12 +35,14 @@ async def measure(scale: float) -> list[Row]:
             macs = [mac for member in members for mac in member.macs]
             crowd.come(lab.broker, network, members)
             figures[size], loaded = await _in_one_network(lab, network, macs, count)
-            rows.append(Row(f"first port of a network of {size} ports: last of its entries", loaded))
-            rows.append(Row(f"one change in a network of {size} ports: on another host", figures[size]))
+            name = f"first port of a network of {size} ports: last of its entries"
+            rows.append(Row(name, loaded, series="first port", size=size))
+            name = f"one change in a network of {size} ports: on another host"
+            rows.append(Row(name, figures[size], series="one change", size=size))
             crowd.go(lab.broker, network, members)
     few, many = sizes[0], sizes[-1]
     ratio = figures[many].p50 / figures[few].p50
-    rows.append(Row(f"one change: {many} ports / {few} ports (p50)", ratio=ratio, bound=BOUND))
+    rows.append(Row(f"one change: {many} ports / {few} ports (p50)", ratio=ratio, bound=BOUND, goal=1.5))
     return rows
 
 
@@ -48,17 +51,23 @@ async def _in_one_network(lab: Lab, network: Network, macs: Sequence[str], count
     samples = []
     async with plugger(here) as hands, plugger(elsewhere) as far_hands, sightings(elsewhere, "br-tun") as far:
         mine, theirs = (Port(f"first-{network.id}-{number}", lab.mac(), network) for number in range(2))
-        committed = time.time()
-        await far_hands.plug(theirs)
-        loaded = Samples.of([await far.last(Change.ADDED, macs) - committed])
+        loaded = []
+        for turn in range(FIRSTS):
+            committed = await far_hands.plug(theirs)
+            loaded.append(await far.last(Change.ADDED, macs) - committed)
+            if turn < FIRSTS - 1:
+                await far_hands.until_numbered(theirs)
+                await far_hands.unplug(theirs)
+                await far.last(Change.DELETED, macs)
+                await far_hands.until_gone(theirs)
+                await asyncio.sleep(1.0)  # not measured: all settles
         await hands.plug(mine)
         await far.last(Change.ADDED, [mine.mac])
         await asyncio.gather(hands.until_numbered(mine), far_hands.until_numbered(theirs))
         await asyncio.sleep(3.0)  # not measured: the network settles
         for number in range(count):
             port = Port(f"one-{network.id}-{number}", lab.mac(), network, (f"10.0.0.{number + 1}/16",))
-            committed = time.time()
-            await hands.plug(port)
+            committed = await hands.plug(port)
             samples.append(await far.last(Change.ADDED, [port.mac]) - committed)
             await hands.until_numbered(port)
             await hands.unplug(port)
@@ -68,4 +77,4 @@ async def _in_one_network(lab: Lab, network: Network, macs: Sequence[str], count
         await hands.unplug(mine)
         await far_hands.unplug(theirs)
         await asyncio.gather(hands.until_gone(mine), far_hands.until_gone(theirs))
-    return Samples.of(samples), loaded
+    return Samples.of(samples), Samples.of(loaded)

@@ -9,6 +9,7 @@ from tests.lab.failures import CommandFailed, CommandTooSlow, LabError, NotInTim
 from tests.lab.flowwatch import FlowWatch
 from tests.lab.hypervisor import Hypervisor
 from tests.lab.lab import Lab
+from tests.lab.ovn import Binding, Ovn
 from tests.lab.ports import Keys, Network, Port
 from tests.lab.probe import Gap, PingResult, Probe, ProbeResult
 from tests.lab.prometheus import Prometheus
@@ -19,6 +20,7 @@ from tests.lab.waiting import eventually
 __all__ = [
     "Agent",
     "Authority",
+    "Binding",
     "Broker",
     "Capture",
     "CommandFailed",
@@ -35,6 +37,7 @@ __all__ = [
     "Network",
     "Nic",
     "NotInTime",
+    "Ovn",
     "PingResult",
     "Port",
     "Probe",

@@ -24,6 +24,7 @@ from tests.lab.failures import LabError
 from tests.lab.hypervisor import Hypervisor
 from tests.lab.namespaces import Namespace
 from tests.lab.openvswitch import make_template
+from tests.lab.ovn import Ovn
 from tests.lab.ownership import Record
 from tests.lab.ports import Keys
 from tests.lab.processes import Children
@@ -139,6 +140,10 @@ class Lab:
         """Prepare a Prometheus beside the broker, for *agents* that listen where it reaches them, over TLS."""
         targets = [agent.environment["PORTWATCH_HTTP__LISTEN"] for agent in agents]
         return Prometheus(self._children, self.broker.namespace, rules, targets, ca, token_file)
+
+    def ovn(self) -> Ovn:
+        """Prepare OVN on all hypervisors, its databases beside the broker."""
+        return Ovn(self._children, self.broker.namespace, self.hypervisors)
 
     def mac(self) -> str:
         """Return a MAC address not given before."""
