@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import structlog
 
-from portwatch import __version__, certificate, views, wire
+from portwatch import __version__, certificate, memory, views, wire
 from portwatch.agent import Agent
 from portwatch.config import Config, Details, Loaded
 from portwatch.errors import OvsdbError
@@ -62,6 +62,7 @@ class Sidecar:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
+        memory.tame()
         log.info("portwatch starts", version=__version__, ovsdb=str(config.ovsdb.remote), bus=str(config.bus.url))
         async with AsyncExitStack() as stack:
             if config.http.listen is not None:
@@ -80,6 +81,7 @@ class Sidecar:
             self._start("ovsdb link", self._count_connections())
             self._start("ovsdb", self._watch())
             self._start("bridges", self._keep_bridges())
+            self._start("garbage", memory.collect())
 
     async def _until_stopped(self, work: Coroutine[Any, Any, None]) -> None:
         """Run *work* until it fails or the signal comes; then say goodbye to the bus, within its time."""

@@ -31,7 +31,7 @@ def stepped(stage: Stage) -> Story:
         stage.until_converged(20)
         port, place = stage.plug(stage.hv, "10.0.9.1/16"), stage.hv
         for clock, step, new in zip(clocks, STEPS, (stage.second, stage.third, stage.hv), strict=True):
-            clock.write_text(step)
+            _set(clock, step)
             stage.site.plug(new, port)
             stage.unplug(place, port)
             place = new
@@ -47,7 +47,7 @@ def _clocks(stage: Stage) -> Iterator[list[Path]]:
     usual, clocks = dict(stage.site.agents), []
     for (name, agent), offset in zip(usual.items(), OFFSETS, strict=True):
         clock = stage.site.lab.state / f"{name}.clock"
-        clock.write_text(offset)
+        _set(clock, offset)
         clocks.append(clock)
         agent.stop()
         command = (sys.executable, "-m", "tests.lab.clocked", str(clock), "run")
@@ -60,6 +60,13 @@ def _clocks(stage: Stage) -> Iterator[list[Path]]:
             stage.site.agents[name].stop()
             stage.site.agents[name] = agent
             agent.start()
+
+
+def _set(clock: Path, hours: str) -> None:
+    """Whoever reads the clock sees the old time or the new one, and never an empty file."""
+    new = clock.with_suffix(".new")
+    new.write_text(hours)
+    new.replace(clock)
 
 
 def _places(stage: Stage, mac: str) -> set[str]:

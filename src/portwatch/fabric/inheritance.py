@@ -7,13 +7,14 @@ nothing. ARP answers are no such entries: without one, the question is flooded.
 
 from collections import defaultdict
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 
 from portwatch.fabric.fabric import Fabric
 from portwatch.fabric.pipeline import Bridge
-from portwatch.fabric.purpose import accepted_peer, depends_on, serves_flood, serves_relays, station_of, tunnels_to
+from portwatch.fabric.purpose import Purpose, accepted_peer, serves_flood
 from portwatch.fabric.snapshots import Snapshots
 from portwatch.model import HostName, LocalVlan, NetworkId, Segment, TunnelEndpoint
-from portwatch.openflow.flow import Field, Flow, Item
+from portwatch.openflow.flow import Field, Flow, Item, ItemKey
 
 
 class Inheritance:
@@ -25,18 +26,20 @@ class Inheritance:
         self._snapshots = snapshots
         self._endpoints = endpoints
         self._reached: defaultdict[LocalVlan, set[TunnelEndpoint]] = defaultdict(set)
-        self._stations: dict[tuple[Field, ...], set[TunnelEndpoint]] = {}
+        self._stations: dict[tuple[Field, ...], frozenset[TunnelEndpoint]] = {}
+        self._purposes: dict[ItemKey, tuple[Item, Purpose]] = {}
+        """Read once: who restarts beside a large network is asked about each item again and again."""
         self._heard: dict[NetworkId, set[TunnelEndpoint]] = {}
 
     def found(self, items: Iterable[Item]) -> None:
         """The tunnel bridge held *items* of ours when we came."""
         for item in items:
-            vlan, endpoints = depends_on(item), tunnels_to(item)
-            if vlan is None or not endpoints:
+            purpose = self._purpose(item)
+            if purpose.vlan is None or not purpose.endpoints:
                 continue
-            self._reached[vlan] |= endpoints
-            if (station := station_of(item)) is not None:
-                self._stations[station] = endpoints
+            self._reached[purpose.vlan] |= purpose.endpoints
+            if purpose.station is not None:
+                self._stations[purpose.station] = purpose.endpoints
 
     def heard_more(self) -> None:
         """The bus has said more: ask again."""
@@ -49,28 +52,32 @@ class Inheritance:
 
     def spare(self, bridge: Bridge, item: Item) -> bool:
         """Must this inherited item stay, although it is not wanted?"""
-        if (peer := accepted_peer(item)) is not None:
-            return any(self._needs(vlan, peer) for vlan in self._fabric.vlans.of.values())
-        if serves_relays(item):
+        purpose = self._purpose(item)
+        if purpose.peer is not None:
+            return any(self._needs(vlan, purpose.peer) for vlan in self._fabric.vlans.of.values())
+        if purpose.relays:
             return any(self._waits(segment, vlan) for segment, vlan in self._fabric.vlans.of.items())
-        vlan = depends_on(item)
+        vlan = purpose.vlan
         segment = self._fabric.vlans.segment(vlan) if vlan is not None else None
         if vlan is None or segment is None or vlan not in self._fabric.vlans.continued:
             return False  # what it served has gone: under that tag another network would inherit it
-        station = station_of(item)
-        if station is not None and self._is_claimed(segment, station):
+        view = self._fabric.segments.get(segment)
+        if view is not None and purpose.mac in view.stations:
             return False  # those who claim it now have said what they want, and it is not this
         if not self._snapshots.settled(segment.network_id):
             return True
+        served: AbstractSet[TunnelEndpoint]
         if bridge is Bridge.INTEGRATION:
-            served = self._stations.get(station, set()) if station is not None else set()
+            served = self._stations.get(purpose.station, frozenset()) if purpose.station is not None else frozenset()
         else:
-            served = self._reached[vlan] if serves_flood(item) else tunnels_to(item)
+            served = self._reached[vlan] if purpose.flood else purpose.endpoints
         return not served <= self._heard_in(segment.network_id)
 
-    def _is_claimed(self, segment: Segment, station: tuple[Field, ...]) -> bool:
-        view = self._fabric.segments.get(segment)
-        return view is not None and any(f"dl_dst={mac}" in station for mac in view.stations)
+    def _purpose(self, item: Item) -> Purpose:
+        known = self._purposes.get(item.key)
+        if known is None or known[0] is not item:
+            known = self._purposes[item.key] = item, Purpose.of(item)
+        return known[1]
 
     def _waits(self, segment: Segment, vlan: LocalVlan) -> bool:
         """Is not all heard of yet to whom the segment's floods went?"""

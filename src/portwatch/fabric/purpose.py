@@ -1,6 +1,8 @@
 """What an item that the switch holds is for: read from its match and actions, when nobody remembers who wanted it."""
 
+from dataclasses import dataclass
 from ipaddress import ip_address
+from typing import Self
 
 from portwatch.fabric.groups import AFRESH
 from portwatch.fabric.tables import (
@@ -45,6 +47,38 @@ def farewell(item: Flow) -> tuple[Purge, ...]:
     return ()
 
 
+@dataclass(frozen=True, slots=True)
+class Purpose:
+    """For whose sake an item is there, as far as other hosts' claims decide it."""
+
+    vlan: LocalVlan | None
+    """The segment's; None when local state alone decides."""
+    peer: TunnelEndpoint | None
+    """Whose packets it takes in."""
+    station: tuple[Field, ...] | None
+    """The match of a unicast entry."""
+    mac: Mac | None
+    """The station's."""
+    endpoints: frozenset[TunnelEndpoint]
+    """Where it sends to."""
+    flood: bool
+    relays: bool
+
+    @classmethod
+    def of(cls, item: Item) -> Self:
+        """Read it from the item."""
+        station = station_of(item)
+        return cls(
+            vlan=depends_on(item),
+            peer=accepted_peer(item),
+            station=station,
+            mac=None if station is None else _mac_of(station),
+            endpoints=frozenset(tunnels_to(item)),
+            flood=serves_flood(item),
+            relays=serves_relays(item),
+        )
+
+
 def depends_on(item: Item) -> LocalVlan | None:
     """Return the VLAN of the segment whose remote claims may want *item*; None when local state alone decides."""
     if isinstance(item, Group):
@@ -70,6 +104,14 @@ def station_of(item: Item) -> tuple[Field, ...] | None:
     if isinstance(item, Group) or item.table not in (INT_DELIVER, TUN_UNICAST) or _vlan_matched(item.key) is None:
         return None
     return item.key.match
+
+
+def _mac_of(station: tuple[Field, ...]) -> Mac | None:
+    text = next((field.removeprefix("dl_dst=") for field in station if field.startswith("dl_dst=")), None)
+    try:
+        return Mac(text) if text is not None else None
+    except ValueError:
+        return None  # with a mask: whose flow this was is not known any more
 
 
 def serves_flood(item: Item) -> bool:

@@ -162,12 +162,11 @@ class Ledger:
 
     def reconsider(self) -> None:
         """Owe again what was spared and need not be any more."""
-        free = {key for key in self._spared if (have := self.installed.get(key)) is None or not self._spare(have)}
-        self._spared -= free
-        self._owed |= free
-        self._inherited = {
-            key for key in self._inherited if (have := self.installed.get(key)) is not None and self._spare(have)
-        }
+        asked = self._inherited | self._spared
+        still = {key for key in asked if (have := self.installed.get(key)) is not None and self._spare(have)}
+        self._owed |= self._spared - still
+        self._spared &= still
+        self._inherited &= still
 
     def items_of(self, owner: Hashable) -> list[Item]:
         """Return what *owner* wants."""
