@@ -80,6 +80,8 @@ def test_explain_tells_what_ovsdb_says_who_claims_and_since_when(site: Site) -> 
     assert f"network-id={blue.id}" in text
     (entry,) = json.loads(site.command(hv1, "explain", there.port.mac, "--json").stdout)
     assert (entry["host"], entry["rule"]) == ("hv2", "only claim")
+    assert entry["claims"][0]["applied"] > entry["claims"][0]["since"]
+    assert 0 < entry["claims"][0]["took"] < 5
     assert [claim["since"][:4] for claim in entry["claims"]] == [entry["flows"][0]["since"][:4]]
     assert all(flow["installed"] and flow["since"] and flow["packets"] >= 0 for flow in entry["flows"])
 

@@ -1,6 +1,6 @@
 // What is known of one port, interface or MAC: where it is delivered and why, who claims it, which flows it has.
 
-import { badge, h, mood, outside, table } from "./dom.js";
+import { badge, duration, h, mood, outside, table } from "./dom.js";
 
 const RULES = {
     "attached here": "because it is attached here: a port on this host is always delivered to locally.",
@@ -27,6 +27,7 @@ const CLAIMS = [
         ],
     ],
     ["Attached", (claim) => since(claim.seq)],
+    ["Applied here", (claim) => claim.applied && `${clock(claim.applied)}, after ${duration(claim.took)}`],
     ["Tunnel address", (claim) => claim.tunnel_ip && h("code", null, claim.tunnel_ip)],
 ];
 
@@ -141,6 +142,8 @@ const breakable = (text) =>
             .split(/(?<=,)/)
             .flatMap((field) => [field, h("wbr")]),
     );
+
+const clock = (time) => new Date(time).toLocaleTimeString("en-GB");
 
 // A sequence is the millisecond of the attachment, or one more than a rival's: near enough to tell people the time.
 function since(sequence) {
