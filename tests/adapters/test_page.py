@@ -412,7 +412,7 @@ def test_a_click_on_a_port_explains_it(window: Browser, told: Told) -> None:
     words = window.text("dialog")
     assert "fa:16:3e:00:00:01 in blue (vxlan 100) is delivered to hv2 (192.0.2.12)" in words
     assert "because it was attached there last" in words
-    assert re.search(r":13:23, after 12.ms", words), "when its news was applied here"
+    assert re.search(r":13:23\s+after 12.ms", words), "when its news was applied here"
     assert "Flows on br-tun ✓ installed" in words
     assert "Flows on br-int … 1 owed" in words
     assert "table=41,priority=2,dl_vlan=3 actions=output:2" in words

@@ -16,7 +16,7 @@ const RULES = {
 };
 
 const CLAIMS = [
-    ["Host", (claim) => [outside(claim.host), claim.wins && h("strong", null, " — delivered to")]],
+    ["Host", (claim) => [outside(claim.host), claim.wins && h("strong", { class: "steady" }, " — delivered to")]],
     ["Port", (claim) => outside(claim.port_id)],
     ["State", (claim) => badge(claim.state)],
     [
@@ -26,8 +26,15 @@ const CLAIMS = [
             claim.reason && h("p", { class: `reason ${mood(claim.status)}` }, outside(claim.reason)),
         ],
     ],
-    ["Attached", (claim) => since(claim.seq)],
-    ["Applied here", (claim) => claim.applied && `${clock(claim.applied)}, after ${duration(claim.took)}`],
+    ["Attached", (claim) => h("span", { class: "steady" }, since(claim.seq))],
+    [
+        "Applied here",
+        (claim) =>
+            claim.applied && [
+                clock(claim.applied),
+                h("span", { class: "quiet small line steady" }, `after ${duration(claim.took)}`),
+            ],
+    ],
     ["Tunnel address", (claim) => claim.tunnel_ip && h("code", null, claim.tunnel_ip)],
 ];
 
