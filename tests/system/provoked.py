@@ -94,6 +94,27 @@ def _wait_ready(site: Site) -> None:
             agent.wait_ready()
 
 
+def plug_a_double(site: Site, network: Network) -> tuple[Port, Port]:
+    """Plug a guest on hv1, and its clone with the same MAC on hv2."""
+    hv1, hv2, _ = site.hypervisors
+    mac = site.lab.mac()
+    original, clone = (Port(f"{network.id}-{name}", mac, network) for name in ("original", "clone"))
+    site.plug(hv1, original)
+    eventually(lambda: site.port(hv1, original), 5, "the original is there first")
+    site.plug(hv2, clone)
+    return original, clone
+
+
+@contextmanager
+def missing_ports(site: Site, network: Network) -> Iterator[None]:
+    """Let a manifest of a network count a port that never comes."""
+    topic = f"portwatch/v1/manifests/{network.id}/ghost"
+    manifest = {"host": "ghost", "session": "s", "count": 1, "digest": "0" * 64}
+    site.lab.broker.publish(topic, json.dumps(manifest), retain=True)
+    yield
+    site.lab.broker.publish(topic, "", retain=True)
+
+
 def make_restless(site: Site, network: Network, watching: Hypervisor) -> Port:
     """Let a guest be here and there and here, until it is frozen; in the end both hosts have it plugged in."""
     hv1, hv2, _ = site.hypervisors
@@ -103,12 +124,17 @@ def make_restless(site: Site, network: Network, watching: Hypervisor) -> Port:
     for turn, (there, here) in enumerate(pairwise(places)):
         site.wait_known(watching, port.mac, there)
         site.plug(here, port)
+        _wait_claimed(site, watching, port, there, here)
         if turn < len(places) - 2:
-            eventually(lambda here=here: here.name in _claimants(site, watching, port), 5, "it is there")  # type: ignore[misc]
             site.unplug(there, port)
+            _wait_claimed(site, watching, port, here)  # one that nobody claims for a moment begins anew
     return port
 
 
-def _claimants(site: Site, watching: Hypervisor, port: Port) -> set[str]:
-    entries = site.ask(watching, f"explain/{port.mac}")
-    return {claim["host"] for entry in entries for claim in entry["claims"]}
+def _wait_claimed(site: Site, watching: Hypervisor, port: Port, *hosts: Hypervisor) -> None:
+    def claimants() -> set[str]:
+        entries = site.ask(watching, f"explain/{port.mac}")
+        return {claim["host"] for entry in entries for claim in entry["claims"]}
+
+    wanted = {host.name for host in hosts}
+    eventually(lambda: claimants() == wanted, 5, f"{port.mac} is claimed by {wanted}")

@@ -17,7 +17,7 @@ import pytest
 
 from tests.lab import Agent, Authority, Hypervisor, Lab, Network, Port, Prometheus, eventually
 from tests.system.conftest import Site
-from tests.system.provoked import make_restless
+from tests.system.provoked import make_restless, missing_ports, plug_a_double
 
 pytestmark = pytest.mark.system
 
@@ -141,18 +141,13 @@ def a_port_has_no_network(site: Site) -> Cure:
 
 
 def a_manifest_counts_what_never_comes(site: Site) -> Cure:
-    topic = "portwatch/v1/manifests/base/ghost"
-    manifest = {"host": "ghost", "session": "s", "count": 1, "digest": "0" * 64}
-    site.lab.broker.publish(topic, json.dumps(manifest), retain=True)
-    return lambda: site.lab.broker.publish(topic, "", retain=True)
+    missing = ExitStack()
+    missing.enter_context(missing_ports(site, BASE))
+    return missing.close
 
 
 def two_guests_have_one_mac(site: Site) -> Cure:
-    hv1, hv2, _ = site.hypervisors
-    original, clone = (Port(name, "fa:16:3e:ff:00:01", BASE) for name in ("original", "clone"))
-    site.plug(hv1, original)
-    site.wait_known(hv2, original.mac, hv1)
-    site.plug(hv2, clone)
+    plug_a_double(site, BASE)
     return lambda: None
 
 

@@ -5,9 +5,18 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.lab import Port
+from tests.lab import Port, eventually
 from tests.system.conftest import Site
-from tests.system.provoked import NOT_RUNNING, found, narrow_underlay, pair, without_broker, without_its_device
+from tests.system.provoked import (
+    NOT_RUNNING,
+    found,
+    missing_ports,
+    narrow_underlay,
+    pair,
+    plug_a_double,
+    without_broker,
+    without_its_device,
+)
 
 pytestmark = pytest.mark.system
 
@@ -126,6 +135,19 @@ def test_an_agent_that_waits_is_told_with_what_it_waits_for(site: Site) -> None:
     assert "broker-unreachable" in told
     text = site.command(hv1, "doctor").stdout
     assert "fault: " not in text
+
+
+def test_a_mac_that_two_hosts_have_and_a_network_that_is_not_whole_are_found(site: Site) -> None:
+    hv1 = site.hypervisors[0]
+    blue = site.network("blue")
+    original, _ = plug_a_double(site, blue)
+    with missing_ports(site, blue):
+        eventually(lambda: site.ask(hv1, "networks")[0]["contested"], 5, "the claims conflict")
+        eventually(lambda: not site.ask(hv1, "networks")[0]["complete"], 10, "the network is incomplete")
+        told = found(site, hv1, status=1)
+
+    assert f"{original.mac} in {blue.id} (claimed by hv1, hv2)" in told["mac-conflict"]["what"]
+    assert blue.id in told["network-incomplete"]["what"]
 
 
 def _event(network: str) -> str:
