@@ -6,7 +6,7 @@
 # PYTHON names .venv's interpreter:    make setup PYTHON=python3.12
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types floors fast-test image-test bench bench-peers chaos faults soak fuzz format lock clean clean-lab root
+.PHONY: help setup demo test check lint types floors fast-test image-test bench bench-peers chaos faults soak fuzz pictures format lock clean clean-lab root
 plotting := .cache/bench
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
@@ -70,6 +70,9 @@ fuzz: setup  ## hostile input for MINUTES a target (bytes, bus, ovsdb): what `ma
 	python -m pip install --quiet --require-hashes --target .cache/fuzz/atheris --upgrade -r requirements/fuzz.txt
 	for target in bytes bus ovsdb; do \
 	    PYTHONPATH=.cache/fuzz/atheris python -m tests.fuzz $$target $(or $(MINUTES),10) .cache/fuzz || exit; done
+
+pictures: root setup  ## docs/page: the page's pictures anew, of a real agent; on a calm machine
+	python -m tests.pictures
 
 format: setup  ## let ruff write the format, and what it can mend by itself
 	ruff check --fix-only --quiet && ruff format

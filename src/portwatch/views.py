@@ -7,7 +7,8 @@ from typing import Any
 
 from portwatch import __version__
 from portwatch.agent import Agent
-from portwatch.events import OFFLINE
+from portwatch.events import OFFLINE, ClaimKey
+from portwatch.fabric.claims import Rule
 from portwatch.fabric.keys import Key, Neighbor, Unicast, Wire
 from portwatch.fabric.pipeline import Bridge
 from portwatch.fabric.segments import SegmentView
@@ -113,9 +114,29 @@ def networks(agent: Agent) -> list[View]:
                     for host in sorted(hosts)
                     if each.network_id == network_id
                 ],
+                **_fights(agent, segments),
             }
         )
     return rows
+
+
+def _fights(agent: Agent, segments: Sequence[Segment]) -> dict[str, list[View]]:
+    """Return the MACs that hosts fight over, and who claims them.
+
+    `frozen`: it moved too often. `contested`: it is attached here, and another host's claim would win.
+    """
+    fabric = agent.reactor.fabric
+    found: dict[str, list[View]] = {"frozen": [], "contested": []}
+    for segment in segments:
+        for mac, claims in sorted(fabric.segments[segment].stations.items()):
+            if len(claims) > 1:
+                station = {"mac": mac, "hosts": sorted({claim.host for claim in claims.values()})}
+                verdict = fabric.verdict(segment, mac)
+                if verdict.rule is Rule.FROZEN:
+                    found["frozen"].append(station)
+                elif verdict.contested:
+                    found["contested"].append(station)
+    return found
 
 
 def peers(agent: Agent) -> list[View]:
@@ -209,7 +230,10 @@ def explain(agent: Agent, name: str) -> list[View]:
                 addresses = {address for claim in claims.values() for address in claim.port.fixed_ips}
                 keys: list[Key] = [Unicast(segment, mac), *(Neighbor(segment, address) for address in addresses)]
                 keys += [Wire(port_id) for port_id in named if port_id in agent.reactor.plugs]
-                found.append({**_entry(agent, segment, mac, view), "port": here, "flows": _flows_of(agent, keys)})
+                entry = {**_entry(agent, segment, mac, view), "port": here, "flows": _flows_of(agent, keys)}
+                for claim in entry["claims"]:
+                    claim.update(_applied(agent, (segment.network_id, claim["host"], claim["port_id"])))
+                found.append(entry)
     told = {entry["port"]["port_id"] for entry in found if entry["port"]}
     waiting = [row for row in rows if name in (row["port_id"], row["interface"], row.get("mac"))]
     for row in waiting:
@@ -217,6 +241,15 @@ def explain(agent: Agent, name: str) -> list[View]:
             wire = [Wire(row["port_id"])] if row["port_id"] else []
             found.append({"port": _described(agent, row), "claims": [], "flows": _flows_of(agent, wire)})
     return found
+
+
+def _applied(agent: Agent, key: ClaimKey) -> View:
+    """Return when the latest news of a claim was committed here, and after how long, if that is still remembered."""
+    timings = reversed(agent.convergence.latest)
+    last = next((each for each in timings if each.claim == key and each.stage != "published"), None)
+    if last is None:
+        return {"applied": None, "took": None}
+    return {"applied": last.time.isoformat(timespec="milliseconds"), "took": round(last.seconds, 4)}
 
 
 def _described(agent: Agent, row: View) -> View:
@@ -316,7 +349,8 @@ def _not_mixed_in(agent: Agent, claim: Claim) -> str | None:
     if claim.host == fabric.host:
         return None
     if segment in fabric.apart and claim.host in fabric.disagreements().get(segment, ()):
-        return f"{claim.host} has {segment}, and this host has the network otherwise: the two are not mixed"
+        ours = {str(each) for each in fabric.vlans.of if each.network_id == claim.port.network_id and each != segment}
+        return f"{claim.host} has {segment}, this host {' and '.join(sorted(ours))}: the two are not mixed"
     return fabric.unreached(claim)
 
 

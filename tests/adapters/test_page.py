@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -63,6 +64,8 @@ def a_network(network_id: str, hosts: dict[str, int], **changes: Any) -> dict[st
         "settled": True,
         "incomplete_hosts": [],
         "disagreeing": [],
+        "frozen": [],
+        "contested": [],
     } | changes
 
 
@@ -81,6 +84,7 @@ def a_timing(stage: str, seconds: float, second: int) -> dict[str, Any]:
 def an_explanation(**changes: Any) -> dict[str, Any]:
     """Return an entry of `/v1/explain`."""
     claim = {"status": "ACTIVE", "kind": "single", "seq": 1795339202998, "revision": 3, "tunnel_ip": "192.0.2.12"}
+    applied = {"applied": "2026-11-22T09:13:23.010+00:00", "took": 0.012}
     return {
         "network_id": "blue",
         "network_type": "vxlan",
@@ -95,8 +99,8 @@ def an_explanation(**changes: Any) -> dict[str, Any]:
         "conflict": False,
         "reason": None,
         "claims": [
-            {"host": "hv1", "port_id": "web", "state": "leaving", **claim},
-            {"host": "hv2", "port_id": "web", "state": "active", **claim},
+            {"host": "hv1", "port_id": "web", "state": "leaving", **claim, "applied": None, "took": None},
+            {"host": "hv2", "port_id": "web", "state": "active", **claim, **applied},
         ],
         "port": a_port("web"),
         "flows": [
@@ -333,6 +337,23 @@ def test_the_map_tells_the_hosts_of_the_chosen_network_in_words_too(window: Brow
     assert window.script(pressed).startswith("green")
 
 
+def test_macs_that_hosts_fight_over_are_told_beside_their_network(window: Browser, told: Told) -> None:
+    station = {"mac": "fa:16:3e:00:00:01", "hosts": ["hv1", "hv2"]}
+    calm, hosts = a_network("calm", {"hv1": 1}), {"hv1": 1, "hv2": 1}
+    told.views["networks"] = [calm, a_network("restless", hosts, frozen=[station])]
+    look(window, told)
+
+    assert "fa:16:3e:00:00:01 moved too often between hv1 and hv2: it is flooded." in window.text("#networks-list")
+    assert "1 needs a look" in window.text("#figures")
+    label = window.script("return document.querySelector('#map svg').getAttribute('aria-label')")
+    assert label.startswith("Hosts of the network restless."), "the network that needs a look comes up"
+
+    told.views["networks"] = [calm, a_network("doubled", hosts, contested=[station])]
+    look(window, told)
+
+    assert "fa:16:3e:00:00:01 is claimed by hv1 and hv2: each delivers" in window.text("#networks-list")
+
+
 def test_a_network_of_many_hosts_is_drawn_with_the_troubled_ones_first(window: Browser, told: Told) -> None:
     told.views["networks"] = [a_network("blue", {f"hv{number}": 1 for number in range(1, 301)})]
     told.views["peers"] = [a_peer(f"hv{number}", "offline" if number == 250 else "online") for number in range(2, 301)]
@@ -391,6 +412,7 @@ def test_a_click_on_a_port_explains_it(window: Browser, told: Told) -> None:
     words = window.text("dialog")
     assert "fa:16:3e:00:00:01 in blue (vxlan 100) is delivered to hv2 (192.0.2.12)" in words
     assert "because it was attached there last" in words
+    assert re.search(r":13:23\s+after 12.ms", words), "when its news was applied here"
     assert "Flows on br-tun ✓ installed" in words
     assert "Flows on br-int … 1 owed" in words
     assert "table=41,priority=2,dl_vlan=3 actions=output:2" in words

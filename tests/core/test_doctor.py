@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from portwatch.config import Config
-from portwatch.doctor.facts import Agent, Bridge, Bus, Device, Facts, Path, Waiting
-from portwatch.doctor.findings import Severity, examine
+from portwatch.doctor.facts import Agent, Bridge, Bus, Device, Facts, Path, Spoofer, Waiting
+from portwatch.doctor.finding import Severity
+from portwatch.doctor.findings import examine
 from portwatch.doctor.look import overhead
 from portwatch.doctor.probe import _checksum
 from portwatch.fabric.fabric import ANOTHERS_ADDRESS, OWN_ADDRESS
@@ -19,6 +20,11 @@ HV2 = ip_address("192.0.2.12")
 def peer(**told: Any) -> Agent:
     row = {"host": "hv2", "state": "online", "tunnel_ip": "192.0.2.12", "clock": 0.01, "reason": None}
     return Agent(peers=({**row, **told},))
+
+
+def fought_over(how: str) -> Agent:
+    station = {"mac": "fa:16:3e:00:00:01", "hosts": ["hv1", "hv2"]}
+    return Agent(networks=({"network_id": "blue", "complete": True, how: [station]},))
 
 
 def test_nothing_is_wrong_where_nothing_is_wrong() -> None:
@@ -63,6 +69,8 @@ FAULTS: list[tuple[str, dict[str, Any], str]] = [
     ("tunnel-address-taken", {"agent": peer(reason=f"hv2 {ANOTHERS_ADDRESS} hv3, 192.0.2.13")}, "hv3"),
     ("agent-not-running", {"agent": Agent(trouble="nobody listens there")}, "nobody listens"),
     ("agent-not-ready", {"agent": Agent(reasons={"switch": "not made yet"})}, "not made yet"),
+    ("mac-frozen", {"agent": fought_over("frozen")}, "fa:16:3e:00:00:01 in blue (claimed by hv1, hv2)"),
+    ("mac-conflict", {"agent": fought_over("contested")}, "fa:16:3e:00:00:01 in blue (claimed by hv1, hv2)"),
     ("port-without-details", {"waiting": (Waiting("p1", "details-missing: network-id not set"),)}, "network-id"),
     ("port-in-error", {"waiting": (Waiting("p1", "vni-conflict: vxlan 100 is in use"),)}, "vni-conflict"),
 ]
@@ -73,6 +81,7 @@ WARNINGS: list[tuple[str, dict[str, Any], str]] = [
     ("network-incomplete", {"agent": Agent(networks=({"network_id": "blue", "complete": False},))}, "blue"),
     ("orphaned-interface", {"orphans": (Device("tap1", "p1", "No such device"),)}, "tap1 (No such device)"),
     ("vlans-nearly-used-up", {"vlans_used": 3695}, "399 of 4094"),
+    ("port-spoofs", {"spoofers": (Spoofer("web", "tapweb", 20, 2.0),)}, "web sent 20 frames in 2 s"),
 ]
 
 
@@ -87,6 +96,18 @@ def test_each_finding_says_what_is_wrong_what_it_means_and_what_to_do(
     assert finding.means
     assert finding.todo
     assert finding.severity is (Severity.FAULT if (name, facts, words) in FAULTS else Severity.WARNING)
+
+
+def test_what_stops_something_from_working_is_told_first() -> None:
+    names = [each.name for each in examine(Facts(config=Config(), clock_disciplined=False, local_ip_here=False))]
+
+    assert names == ["tunnel-address-not-here", "clock-unsynchronised"]
+
+
+def test_a_broker_that_forbids_is_not_said_to_drop_what_it_forbids() -> None:
+    (finding,) = examine(Facts(config=Config(), bus=Bus(forbidden=("the broker refused x",), stated=2, told=1)))
+
+    assert finding.name == "broker-forbids"
 
 
 def test_of_many_things_of_one_kind_some_are_named_and_all_are_counted() -> None:

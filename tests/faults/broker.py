@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from portwatch import wire
 from portwatch.events import ONLINE, HostStatus, PortAdded, manifest_of
@@ -29,6 +30,7 @@ and the question is flooded. All else stays (fabric/inheritance.py)."""
 LOCAL_SECONDS = 1.0
 """More than enough to wire a port here, whatever becomes of the broker."""
 THOUSANDS = 5000
+ALL_ALLOWED = "topic readwrite #\ntopic readwrite $lab/#\n"
 CLIENT = re.compile(r" as (portwatch-\S+-[0-9a-f]{12}) ")
 
 
@@ -136,7 +138,7 @@ def replay(stage: Stage) -> Story:
 @fault("an old database of it put back", lost=PLUG, flows=None, elsewhere=None, within=BACK, often=False)
 def old_database(stage: Stage) -> Story:
     broker, going = _broker(stage), stage.plug(stage.second, "10.0.8.1/16")
-    with _configured(broker, persistent=True):
+    with configured(broker, persistent=True):
         stage.until_converged(BACK)
         broker.stop()
         copy = broker.database.with_suffix(".old")
@@ -182,7 +184,7 @@ def lost_in_part(stage: Stage) -> Story:
 )
 def default_limits(stage: Stage) -> Story:
     broker = _broker(stage)
-    with _configured(broker, default_limits=True):
+    with configured(broker, default_limits=True):
         stage.until_converged(BACK)
         broker.retain(_many(stage.network))
         for agent in stage.agents:
@@ -196,14 +198,11 @@ def default_limits(stage: Stage) -> Story:
 @fault("it refuses what an agent publishes (access list), until that is mended", within=BACK)
 def refused(stage: Stage) -> Story:
     broker = _broker(stage)
-    access = broker.database.with_name("acl")
-    access.write_text(f"topic readwrite #\ntopic readwrite $lab/#\ntopic deny portwatch/v1/ports/+/{stage.hv.name}/#\n")
-    with _configured(broker, f"acl_file {access}"):
+    with denying(broker, stage.hv) as access:
         eventually(lambda: "access control list" in _reason(stage.agent, "bus"), 20, "the agent says so")
-        access.write_text("topic readwrite #\ntopic readwrite $lab/#\n")
+        access.write_text(ALL_ALLOWED)
         broker.reload()
         yield
-    access.unlink()
 
 
 # --- hands --------------------------------------------------------------------------------------------------------
@@ -223,7 +222,17 @@ def _paused(process: Agent | Broker) -> Iterator[None]:
 
 
 @contextmanager
-def _configured(broker: Broker, *lines: str, default_limits: bool = False, persistent: bool = False) -> Iterator[None]:
+def denying(broker: Broker, hypervisor: Hypervisor) -> Iterator[Path]:
+    """Let the broker take nothing of a hypervisor's ports; yield the access list that says so."""
+    access = broker.database.with_name("acl")
+    access.write_text(f"{ALL_ALLOWED}topic deny portwatch/v1/ports/+/{hypervisor.name}/#\n")
+    with configured(broker, f"acl_file {access}"):
+        yield access
+    access.unlink()
+
+
+@contextmanager
+def configured(broker: Broker, *lines: str, default_limits: bool = False, persistent: bool = False) -> Iterator[None]:
     """Let the broker run otherwise for a while; what it retained is gone each time."""
     _restart(broker, *lines, default_limits=default_limits, persistent=persistent)
     try:

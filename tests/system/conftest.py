@@ -123,8 +123,11 @@ class Site:
             eventually(quiet, 10, words)
             assert self.ask(hypervisor, "audit")["recompute_differs"] == []
             for bridge in BRIDGES:
-                wanted = sorted(row["text"] for row in self.ask(hypervisor, "flows") if row["bridge"] == bridge)
-                assert wanted == self.held(hypervisor, bridge), f"{hypervisor.name} {bridge}"
+                assert self.wanted(hypervisor, bridge) == self.held(hypervisor, bridge), f"{hypervisor.name} {bridge}"
+
+    def wanted(self, hypervisor: Hypervisor, bridge: str) -> list[str]:
+        """Return our flows and groups as the agent tells them."""
+        return sorted(row["text"] for row in self.ask(hypervisor, "flows") if row["bridge"] == bridge)
 
     def held(self, hypervisor: Hypervisor, bridge: str) -> list[str]:
         """Return our flows and groups as the switch itself tells them."""

@@ -17,6 +17,7 @@ import pytest
 
 from tests.lab import Agent, Authority, Hypervisor, Lab, Network, Port, Prometheus, eventually
 from tests.system.conftest import Site
+from tests.system.provoked import make_restless, missing_ports, plug_a_double
 
 pytestmark = pytest.mark.system
 
@@ -140,38 +141,19 @@ def a_port_has_no_network(site: Site) -> Cure:
 
 
 def a_manifest_counts_what_never_comes(site: Site) -> Cure:
-    topic = "portwatch/v1/manifests/base/ghost"
-    manifest = {"host": "ghost", "session": "s", "count": 1, "digest": "0" * 64}
-    site.lab.broker.publish(topic, json.dumps(manifest), retain=True)
-    return lambda: site.lab.broker.publish(topic, "", retain=True)
+    missing = ExitStack()
+    missing.enter_context(missing_ports(site, BASE))
+    return missing.close
 
 
 def two_guests_have_one_mac(site: Site) -> Cure:
-    hv1, hv2, _ = site.hypervisors
-    original, clone = (Port(name, "fa:16:3e:ff:00:01", BASE) for name in ("original", "clone"))
-    site.plug(hv1, original)
-    site.wait_known(hv2, original.mac, hv1)
-    site.plug(hv2, clone)
+    plug_a_double(site, BASE)
     return lambda: None
 
 
 def a_guest_is_here_and_there_and_here(site: Site) -> Cure:
-    hv1, hv2, hv3 = site.hypervisors
-    port = Port("restless", site.lab.mac(), BASE)
-    site.plug(hv1, port)
-    for turn in range(6):
-        here, there = (hv2, hv1) if turn % 2 == 0 else (hv1, hv2)
-        site.wait_known(hv3, port.mac, there)
-        site.plug(here, port)
-        if turn < 5:
-            eventually(lambda here=here: here.name in _claimants(site, port), 5, "it is there")  # type: ignore[misc]
-            site.unplug(there, port)
+    make_restless(site, BASE, site.hypervisors[2])
     return lambda: None
-
-
-def _claimants(site: Site, port: Port) -> set[str]:
-    found = site.ask(site.hypervisors[2], f"explain/{port.mac}")
-    return {claim["host"] for entry in found for claim in entry["claims"]}
 
 
 def somebody_deletes_flows(site: Site) -> Cure:

@@ -1,6 +1,7 @@
 """The commands, as an operator uses them: on real hypervisors, beside real agents."""
 
 import json
+import sys
 from typing import Any
 
 import jsonschema
@@ -80,6 +81,8 @@ def test_explain_tells_what_ovsdb_says_who_claims_and_since_when(site: Site) -> 
     assert f"network-id={blue.id}" in text
     (entry,) = json.loads(site.command(hv1, "explain", there.port.mac, "--json").stdout)
     assert (entry["host"], entry["rule"]) == ("hv2", "only claim")
+    assert entry["claims"][0]["applied"] > entry["claims"][0]["since"]
+    assert 0 < entry["claims"][0]["took"] < 5
     assert [claim["since"][:4] for claim in entry["claims"]] == [entry["flows"][0]["since"][:4]]
     assert all(flow["installed"] and flow["since"] and flow["packets"] >= 0 for flow in entry["flows"])
 
@@ -104,6 +107,29 @@ def test_the_tables_speak_to_people_and_to_programs(site: Site) -> None:
         assert word in json.dumps(json.loads(site.command(hv1, question, "--json").stdout))
     eventually(lambda: "all of it installed" in site.command(hv1, "flows", "--difference").stdout, 5, "it owes nothing")
     assert json.loads(site.command(hv1, "flows", "--difference", "--json").stdout) == []
+
+
+def test_events_are_told_as_they_happen_to_who_follows_one_network(site: Site) -> None:
+    hv1, hv2, _ = site.hypervisors
+    blue, green = site.network("blue"), site.network("green")
+    told: dict[str, list[str]] = {}
+    for form in ((), ("--json",)):
+        follow = (sys.executable, "-m", "portwatch", "events", "--network", blue.id, *form)
+        reader = site.lab.agent(hv1, follow)
+        reader.start()
+        port, other = (Port(f"{net.id}-{len(form)}", site.lab.mac(), net) for net in (blue, green))
+        site.plug(hv2, other)
+        site.plug(hv2, port)
+        lines = reader.process.output.all
+        eventually(lambda lines=lines: any("ACTIVE" in line for line in lines()), 10, "it is told")  # type: ignore[misc]
+        site.unplug(hv2, port)
+        eventually(lambda lines=lines: any("removed" in line for line in lines()), 10, "its end is told")  # type: ignore[misc]
+        told["json" if form else "words"] = lines()
+        reader.kill()
+
+    assert not [line for lines in told.values() for line in lines if green.id in line]
+    assert told["words"][-1].split()[2:6] == ["removed", "hv2", blue.id, f"{blue.id}-0"]
+    assert json.loads(told["json"][-1])["type"] == "portwatch.port.removed"
 
 
 def test_what_is_on_the_bus_fits_the_published_schemas(site: Site) -> None:

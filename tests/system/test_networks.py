@@ -214,7 +214,7 @@ def test_hosts_that_disagree_on_vnis_are_reported_and_never_mixed(site: Site) ->
 
     (reason,) = {row["reason"] for row in site.ask(hv1, f"explain/{others[0][1].port.mac}")}
     assert reason == (
-        f"hv2 has {blue.id} (vxlan {red.segmentation_id}), and this host has the network otherwise: "
+        f"hv2 has {blue.id} (vxlan {red.segmentation_id}), this host {blue.id} (vxlan {blue.segmentation_id}): "
         "the two are not mixed"
     )
     assert [row["reason"] is not None for row in site.ask(hv1, "peers")] == [True]

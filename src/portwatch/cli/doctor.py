@@ -10,7 +10,8 @@ import click
 from portwatch.cli.options import hush
 from portwatch.cli.table import COLOURS, colourful, printable
 from portwatch.config import Config
-from portwatch.doctor.findings import Finding, Severity, examine
+from portwatch.doctor.finding import Finding, Severity
+from portwatch.doctor.findings import examine
 from portwatch.doctor.look import look
 
 

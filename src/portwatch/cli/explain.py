@@ -21,8 +21,9 @@ from portwatch.openflow import parse
 from portwatch.openflow.flow import FlowKey
 from portwatch.switch.ofctl import OfCtl
 
-CLAIMS = ("host", "port_id", "state", "status", "since", "seq", "tunnel_ip", "reason")
+CLAIMS = ("host", "port_id", "state", "status", "since", "seq", "applied", "took", "tunnel_ip", "reason")
 FLOWS = ("bridge", "installed", "since", "packets", "text")
+HEARD = "claims (applied: when this host last committed news of it; the others know their own: explain it there)"
 FLOODED = "where it spoke last, and to every host of the network until it speaks"
 
 Uses = Mapping[tuple[str, FlowKey], parse.Use]
@@ -43,7 +44,7 @@ def explain(config: Config, name: str, as_json: bool) -> None:
     for entry in answer:
         for line in lines(entry):
             click.echo(printable(line))
-        for heading, columns, rows in (("claims", CLAIMS, entry["claims"]), ("flows", FLOWS, entry["flows"])):
+        for heading, columns, rows in ((HEARD, CLAIMS, entry["claims"]), ("flows", FLOWS, entry["flows"])):
             if rows:
                 click.echo(f"\n{heading}")
                 show(columns, rows)

@@ -162,6 +162,8 @@ def flows(config: Path | None, difference: bool, as_json: bool) -> None:
 def explain_(config: Path | None, name: str, as_json: bool) -> None:
     """Show why a port or MAC is (not) wired, who claims it, who won and by which rule, and its flows.
 
+    It tells when this host applied the latest news of each claim; nobody sends receipts, so ask each host for its own.
+
     Example: portwatch explain fa:16:3e:00:00:01
     """
     from portwatch.cli import explain

@@ -19,6 +19,7 @@ HEADINGS: Final = {
     "local_vlan": "VLAN",
     "fixed_ips": "ADDRESSES",
     "tunnel_ip": "TUNNEL ADDRESS",
+    "took": "SECONDS",
 }
 COLOURS: Final = {
     **dict.fromkeys(("ACTIVE", "online", "active", "installed", "added"), "green"),

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from portwatch import wire
 from portwatch.bus.connection import Broker, Publication
 from portwatch.doctor.facts import Bus
-from portwatch.doctor.findings import FAR_OFF
+from portwatch.doctor.surroundings import FAR_OFF
 from portwatch.errors import BusError, PublishRefused, Refused, SubscribeRefused
 from portwatch.events import LEAVING, ONLINE, HostStatus, Manifest, PortEvent
 from portwatch.model import HostName, NetworkId, PortId, TunnelEndpoint

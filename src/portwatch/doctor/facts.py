@@ -62,6 +62,16 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
+class Spoofer:
+    """A port whose VM sends what anti-spoofing drops: so many frames within so many seconds."""
+
+    port: str
+    device: str
+    frames: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Path:
     """The way to another host's tunnel address: what of an echo of full and of least size came back."""
 
@@ -107,6 +117,7 @@ class Facts:
     orphans: tuple[Device, ...] = ()
     """Those whose device was gone each time that it was looked at."""
     waiting: tuple[Waiting, ...] = ()
+    spoofers: tuple[Spoofer, ...] = ()
     vlans_used: int = 0
     local_ip_here: bool | None = None
     paths: tuple[Path, ...] = ()

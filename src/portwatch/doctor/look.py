@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from http import HTTPStatus
 from ipaddress import ip_address
@@ -10,11 +10,12 @@ from typing import Any, Final
 
 from portwatch.config import Config, Details, MemoryBus
 from portwatch.doctor import bus, probe
-from portwatch.doctor.facts import Agent, Bridge, Device, Facts, Path, Row, Waiting
+from portwatch.doctor.drops import Reading, read, rises
+from portwatch.doctor.facts import Agent, Bridge, Device, Facts, Path, Row, Spoofer, Waiting
 from portwatch.errors import OvsdbError, SwitchError
 from portwatch.fabric import tables
 from portwatch.http.client import AgentNotRunning, fetch
-from portwatch.model import GRE, NetworkId
+from portwatch.model import GRE, NetworkId, OfPort
 from portwatch.openflow import parse
 from portwatch.openflow.flow import Flow
 from portwatch.ovsdb.changes import RowChange
@@ -25,8 +26,8 @@ from portwatch.partners import access_of, broker_of, own_name, tls_of
 from portwatch.switch.ofctl import OfCtl
 
 OVSDB_SECONDS: Final = 3.0
-ORPHAN_SECONDS: Final = 2.0
-"""After which a device that is gone is looked for once more: libvirt removes the device before the row."""
+AGAIN_SECONDS: Final = 2.0
+"""After which is looked once more: libvirt removes a device before its row; the switch counts 0.5 s late."""
 PEERS: Final = 64
 """Peers to which the path is tried; what is wrong with the underlay shows with so many."""
 VM_MTU: Final = 1500
@@ -117,15 +118,18 @@ async def _open_vswitch(config: Config, facts: Facts) -> tuple[Facts, list[Netwo
     picture.apply(rows, 0.0, whole=True)
     devices = _devices(rows, picture)
     orphans = tuple(each for each in devices if each.error)
-    if orphans:
-        await asyncio.sleep(ORPHAN_SECONDS)
-        again = {each.name for each in _devices(await _read(config), picture) if each.error}
-        orphans = tuple(each for each in orphans if each.name in again)
+    risen: dict[OfPort, int] = {}
     async with OfCtl(config.openflow.rundir) as ofctl:
         bridges = [
             await _bridge(ofctl, rows, str(name), _OURS[job])
             for job, name in (("integration", config.bridges.integration), ("tunnel", config.bridges.tunnel))
         ]
+        drops = await _drops(ofctl, config.bridges.integration)
+        if orphans or any(reading.any for reading in drops):
+            await asyncio.sleep(AGAIN_SECONDS)
+            again = {each.name for each in _devices(await _read(config), picture) if each.error}
+            orphans = tuple(each for each in orphans if each.name in again)
+            risen = dict(rises(drops, await _drops(ofctl, config.bridges.integration)))
     networks = {NetworkId(row["network_id"]) for row in facts.agent.networks}
     networks |= {plug.port.network_id for plug in picture.plugs.values() if plug.port.network_id}
     seen = replace(
@@ -134,6 +138,7 @@ async def _open_vswitch(config: Config, facts: Facts) -> tuple[Facts, list[Netwo
         bridges=tuple(bridges),
         devices=devices,
         orphans=orphans,
+        spoofers=tuple(_spoofers(risen, picture, devices)),
         waiting=tuple(_waiting(facts.agent, picture)),
         vlans_used=_vlans(rows),
     )
@@ -171,6 +176,26 @@ def _is_strange(flow: Flow) -> bool:
     """Is this somebody else's? Open vSwitch's own, which a new bridge has until it is programmed, is nobody's."""
     own = flow.table == 0 and flow.key.priority == 0 and flow.cookie == 0 and flow.actions == ("NORMAL",)
     return not tables.OWN.holds(flow) and not own
+
+
+async def _drops(ofctl: OfCtl, bridge: str) -> tuple[Reading, ...]:
+    """Return what was dropped of each port until now, read twice; nothing when the switch does not tell."""
+    try:
+        return tuple(
+            [
+                read(await ofctl.dump_flows(bridge, tables.OWN.cookie, tables.OWN.mask, statistics=True))
+                for _ in range(2)
+            ]
+        )
+    except SwitchError:
+        return ()  # `_bridge` has met the same, and says so
+
+
+def _spoofers(risen: Mapping[OfPort, int], picture: Picture, devices: Iterable[Device]) -> Iterable[Spoofer]:
+    names = {device.port_id: device.name for device in devices}
+    for port_id, plug in sorted(picture.plugs.items()):
+        if frames := risen.get(plug.ofport):
+            yield Spoofer(port_id, names[port_id], frames, AGAIN_SECONDS)
 
 
 def _devices(rows: Iterable[RowChange], picture: Picture) -> tuple[Device, ...]:

@@ -1,6 +1,6 @@
 // What is known of one port, interface or MAC: where it is delivered and why, who claims it, which flows it has.
 
-import { badge, h, mood, outside, table } from "./dom.js";
+import { badge, duration, h, mood, outside, table } from "./dom.js";
 
 const RULES = {
     "attached here": "because it is attached here: a port on this host is always delivered to locally.",
@@ -16,7 +16,7 @@ const RULES = {
 };
 
 const CLAIMS = [
-    ["Host", (claim) => [outside(claim.host), claim.wins && h("strong", null, " — delivered to")]],
+    ["Host", (claim) => [outside(claim.host), claim.wins && h("strong", { class: "steady" }, " — delivered to")]],
     ["Port", (claim) => outside(claim.port_id)],
     ["State", (claim) => badge(claim.state)],
     [
@@ -26,7 +26,15 @@ const CLAIMS = [
             claim.reason && h("p", { class: `reason ${mood(claim.status)}` }, outside(claim.reason)),
         ],
     ],
-    ["Attached", (claim) => since(claim.seq)],
+    ["Attached", (claim) => h("span", { class: "steady" }, since(claim.seq))],
+    [
+        "Applied here",
+        (claim) =>
+            claim.applied && [
+                clock(claim.applied),
+                h("span", { class: "quiet small line steady" }, `after ${duration(claim.took)}`),
+            ],
+    ],
     ["Tunnel address", (claim) => claim.tunnel_ip && h("code", null, claim.tunnel_ip)],
 ];
 
@@ -141,6 +149,8 @@ const breakable = (text) =>
             .split(/(?<=,)/)
             .flatMap((field) => [field, h("wbr")]),
     );
+
+const clock = (time) => new Date(time).toLocaleTimeString("en-GB");
 
 // A sequence is the millisecond of the attachment, or one more than a rival's: near enough to tell people the time.
 function since(sequence) {

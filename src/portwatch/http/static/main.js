@@ -3,7 +3,7 @@
 import { count, duration, h, keep, mood } from "./dom.js";
 import { follow, showEvent } from "./events.js";
 import { showExplanation } from "./explain.js";
-import { drawMap, showNetworks } from "./networks.js";
+import { drawMap, faultsOf, showNetworks } from "./networks.js";
 import { showPeers } from "./peers.js";
 import { showConvergence, summary } from "./plot.js";
 import { showPorts } from "./ports.js";
@@ -86,14 +86,14 @@ function showMap() {
     drawMap(at("map"), network, seen.host.host, new Map(seen.peers.map((peer) => [peer.host, peer.state])));
 }
 
-const worst = (networks) => networks.find((network) => !network.complete || network.disagreeing.length) ?? networks[0];
+const worst = (networks) => networks.find((network) => faultsOf(network).length) ?? networks[0];
 
 function showFigures() {
     const number = (status) => seen.ports.filter((port) => port.status === status).length;
     const lost = seen.peers.filter((peer) => peer.state !== "online").length;
     const missed = seen.peers.some((peer) => mood(peer.state) === "bad" || peer.reason);
     const remote = seen.networks.reduce((sum, network) => sum + network.remote_ports, 0);
-    const partial = seen.networks.filter((network) => !network.complete || network.disagreeing.length).length;
+    const partial = seen.networks.filter((network) => faultsOf(network).length).length;
     const waiting = number("BUILD");
     const local = summary("local", seen.convergence);
     const figures = [
@@ -112,7 +112,7 @@ function showFigures() {
         [
             "Networks",
             seen.networks.length,
-            partial ? `${partial} need a look` : `${count(remote, "port")} elsewhere`,
+            partial ? `${partial} ${partial === 1 ? "needs" : "need"} a look` : `${count(remote, "port")} elsewhere`,
             partial ? "bad" : "good",
         ],
         [

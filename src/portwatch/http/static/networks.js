@@ -43,12 +43,19 @@ function elsewhere(network) {
 
 const segmentText = (segment) => `${segment.type} ${segment.id ?? ""}`.trim();
 
-function faultsOf(network) {
+/** Return what is wrong with a network, a sentence each. */
+export function faultsOf(network) {
     const faults = [];
     if (!network.complete)
         faults.push(`Incomplete: not all ports of ${network.incomplete_hosts.join(", ")} have arrived.`);
     for (const other of network.disagreeing) {
         faults.push(`${other.host} has it as ${segmentText(other)}: the two are not mixed.`);
+    }
+    for (const { mac, hosts } of network.frozen) {
+        faults.push(`${mac} moved too often between ${hosts.join(" and ")}: it is flooded.`);
+    }
+    for (const { mac, hosts } of network.contested) {
+        faults.push(`${mac} is claimed by ${hosts.join(" and ")}: each delivers to its own.`);
     }
     return faults;
 }
