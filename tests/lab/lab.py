@@ -28,7 +28,7 @@ from tests.lab.ownership import Record
 from tests.lab.ports import Keys
 from tests.lab.processes import Children
 from tests.lab.prometheus import Prometheus
-from tests.lab.underlay import Underlay
+from tests.lab.underlay import BROKER, SECOND, Underlay
 from tests.lab.vm import Nic, Vm
 
 TOKEN_TRIES = 20
@@ -139,6 +139,28 @@ class Lab:
         """Prepare a Prometheus beside the broker, for *agents* that listen where it reaches them, over TLS."""
         targets = [agent.environment["PORTWATCH_HTTP__LISTEN"] for agent in agents]
         return Prometheus(self._children, self.broker.namespace, rules, targets, ca, token_file)
+
+    def bridge(self, authority: Authority) -> Broker:
+        """Return a second broker, on a machine of its own, locked and bridged to the first, by deploy/mosquitto/bridge.
+
+        Neither is started here.
+        """
+        namespace = self._namespace("second")
+        namespaces.create([namespace.name])
+        self.underlay.connect("second", namespace)
+        second = Broker(
+            *(namespace, self._children),
+            default_limits=False,
+            persistent=False,
+            authority=authority,
+            name="second",
+            address=SECOND,
+        )
+        second.connect()
+        authority.reader("bridge")
+        self.broker.include("bridge/first.conf")
+        second.include("bridge/second.conf", **{"first.example": BROKER.ipv4})
+        return second
 
     def mac(self) -> str:
         """Return a MAC address not given before."""
