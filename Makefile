@@ -6,7 +6,7 @@
 # PYTHON names .venv's interpreter:    make setup PYTHON=python3.12
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types floors fast-test image-test bench chaos faults soak fuzz format lock clean clean-lab root
+.PHONY: help setup demo test check lint types floors fast-test image-test host-test bench chaos faults soak fuzz format lock clean clean-lab root
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 # Each user's caches lie apart: what `sudo make test` leaves behind must not stop the tree's owner.
@@ -44,6 +44,9 @@ fast-test: setup  ## the tests that need no partner and no root, the model test 
 
 image-test: root setup  ## build the image without a container engine, and run it beside a hypervisor: minutes
 	.ci/image $(ARGS)
+
+host-test: root setup  ## type README's "On a real host" on fresh machines that run systemd: minutes
+	.ci/host $(ARGS)
 
 bench: root setup  ## the numbers of docs/performance.md, measured here
 	python -m tests.bench $(ARGS)
