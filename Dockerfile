@@ -42,7 +42,8 @@ LABEL org.opencontainers.image.title="portwatch" \
       org.opencontainers.image.description="Port events and tunnel flows for Open vSwitch hypervisors, without a server" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.licenses="Apache-2.0"
-# Where Open vSwitch's sockets are root's (Debian), it is started as user 0, without any capability: see deploy/.
+# For sockets of a group that it is given. Where they are root's (Debian), it is started as user 0, without any
+# capability: see docs/deployment.md.
 USER 65534:65534
 ENTRYPOINT ["/usr/local/bin/portwatch"]
 CMD ["run"]

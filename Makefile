@@ -6,7 +6,7 @@
 # PYTHON names .venv's interpreter:    make setup PYTHON=python3.12
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types floors fast-test image-test bench bench-peers chaos faults soak fuzz pictures format lock clean clean-lab root
+.PHONY: help setup demo test check lint types floors fast-test image-test host-test bench bench-peers chaos faults soak fuzz pictures format lock clean clean-lab root
 plotting := .cache/bench
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
@@ -45,6 +45,9 @@ fast-test: setup  ## the tests that need no partner and no root, the model test 
 
 image-test: root setup  ## build the image without a container engine, and run it beside a hypervisor: minutes
 	.ci/image $(ARGS)
+
+host-test: root setup  ## type README's "On a real host" on fresh machines that run systemd: minutes
+	.ci/host $(ARGS)
 
 bench: root setup $(if $(filter --write --redraw,$(ARGS)),$(plotting)/installed)  ## the numbers of docs/performance.md, measured here
 	PYTHONPATH=$(plotting) python -m tests.bench $(ARGS)

@@ -26,6 +26,7 @@ from tests.adapters.mosquitto import Mosquitto, a_free_port, a_mosquitto
 
 pytestmark = [BOTH_LOOPS, pytest.mark.adapters, pytest.mark.timeout(30)]
 
+AUTHORITY = Path(__file__).parents[2] / "deploy" / "authority"
 PLUGINS = sorted(Path("/usr/lib").glob("*/mosquitto_dynamic_security.so"))
 
 
@@ -293,6 +294,24 @@ async def test_broker_is_reached_by_tls_when_its_certificate_is_trusted(
             await connect_once(MqttSettings(url, ca_cert=authority / "none.pem"))
         with pytest.raises(BusUnavailable, match=r"closed the connection|reset"):
             await connect_once(MqttSettings(mosquitto.url))
+
+
+@pytest.fixture
+def expired(tmp_path: Path) -> Path:
+    """A folder with the broker's certificate as deploy/authority makes it, but of last year."""
+    dates = {"STARTS": "20240101000000Z", "ENDS": "20250101000000Z"}
+    for words in (("init",), ("broker", "localhost", "127.0.0.1")):
+        subprocess.run([AUTHORITY, tmp_path / "pki", *words], check=True, env=os.environ | dates)
+    return tmp_path / "pki"
+
+
+async def test_a_broker_whose_certificate_has_expired_is_refused_in_words(tmp_path: Path, expired: Path) -> None:
+    lines = tuple(f"{key} {expired}/broker.{end}" for key, end in (("certfile", "pem"), ("keyfile", "key")))
+    with a_mosquitto(tmp_path, *lines, port=a_free_port()) as mosquitto:
+        url = mosquitto.url.replace("mqtt:", "mqtts:")
+
+        with pytest.raises(BusUnavailable, match=f"^{url}: the broker's certificate is not trusted: .*has expired"):
+            await connect_once(MqttSettings(url, ca_cert=expired / "hosts-ca.pem"))
 
 
 async def test_large_traffic_over_tls_arrives_whole(

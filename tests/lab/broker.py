@@ -20,7 +20,7 @@ from tests.lab.authority import DEPLOY, Authority
 from tests.lab.failures import LabError
 from tests.lab.namespaces import Namespace
 from tests.lab.processes import Children, Process
-from tests.lab.underlay import BROKER, UPLINK
+from tests.lab.underlay import BROKER, SECOND, UPLINK, Address
 from tests.lab.waiting import eventually
 
 PORT = 1883
@@ -66,18 +66,22 @@ class Broker:
         authority: Authority | None = None,
         name: str = "mosquitto",
         port: int = PORT,
+        address: Address = BROKER,
     ) -> None:
         """With an *authority* it is the locked one of deploy/mosquitto; the lab listens on loopback, in clear."""
         self.authority = authority
-        self.url = f"mqtts://{BROKER.ipv4}:{HOSTS_PORT}" if authority else f"mqtt://{BROKER.ipv4}:{port}"
-        self._ears = ("127.0.0.1" if authority else BROKER.ipv4, port)
+        self.address = address
+        self.url = f"mqtts://{address.ipv4}:{HOSTS_PORT}" if authority else f"mqtt://{address.ipv4}:{port}"
+        self._ears = ("127.0.0.1" if authority else address.ipv4, port)
         self.namespace = namespace
         self.socket = children.directory / f"{name}.sock"
-        self.database = children.directory / "mosquitto.db"
+        self.database = children.directory / f"{name}.db"
         self._children = children
         self._configuration = children.directory / f"{name}.conf"
         if authority:
-            authority.broker("broker.lab", BROKER.ipv4, BROKER.ipv6)
+            if not (authority.folder / "broker.pem").exists():
+                both = (each for broker in (BROKER, SECOND) for each in (broker.ipv4, broker.ipv6))
+                authority.broker("broker.lab", *both)
             self._configuration.write_text(self._locked(authority))
         else:
             self.configure(default_limits=default_limits, persistent=persistent)
@@ -98,11 +102,20 @@ class Broker:
     def configure(self, *more: str, default_limits: bool = False, persistent: bool = False) -> None:
         """Write the configuration, *more* lines of it at its end; the next start reads it."""
         lines = ["user root", "allow_anonymous true", "log_type all"]
-        lines += [f"listener {self._ears[1]} {address}" for address in (BROKER.ipv4, BROKER.ipv6)]
+        lines += [f"listener {self._ears[1]} {address}" for address in (self.address.ipv4, self.address.ipv6)]
         lines += [f"listener 0 {self.socket}"]
         lines += [] if default_limits else NO_LIMITS
         lines += [f"persistence {str(persistent).lower()}", f"persistence_location {self._children.directory}/"]
         self._configuration.write_text("\n".join((*lines, *more)) + "\n")
+
+    def include(self, file: str, **changed: str) -> None:
+        """Add a file of deploy/mosquitto to a locked one's configuration; the next start reads it."""
+        assert self.authority is not None
+        text = self._placed((DEPLOY / "mosquitto" / file).read_text(), self.authority)
+        for here, there in changed.items():
+            text = text.replace(here, there)
+        with self._configuration.open("a") as configuration:
+            configuration.write(text)
 
     def reload(self) -> None:
         """Let it read its access list anew."""
@@ -117,7 +130,7 @@ class Broker:
 
     def connect(self) -> None:
         """Give the namespace's cable its addresses; once, before the first start."""
-        addresses = [f"address add {address} dev {UPLINK} nodad" for address in BROKER.with_prefixes]
+        addresses = [f"address add {address} dev {UPLINK} nodad" for address in self.address.with_prefixes]
         self.namespace.ip(f"link set {UPLINK} up", *addresses)
 
     def publish(
@@ -171,14 +184,17 @@ class Broker:
         shell.run(program, "--unix", str(self.socket), "-V", "5", "-q", "1", *arguments, stdin=stdin)
 
     def _locked(self, authority: Authority) -> str:
-        text = (DEPLOY / "mosquitto" / "portwatch.conf").read_text()
-        for name in ("hosts.acl", "readers.acl"):
-            text = text.replace(f"/etc/mosquitto/portwatch/{name}", str(DEPLOY / "mosquitto" / name))
-        text = text.replace("/etc/mosquitto/portwatch", str(authority.folder))
-        text = text.replace("/var/lib/mosquitto/", f"{self._children.directory}/")
+        text = self._placed((DEPLOY / "mosquitto" / "portwatch.conf").read_text(), authority)
         ears = (f"listener {PORT} 127.0.0.1", f"listener 0 {self.socket}")
         lines = (line for each in ears for line in (each, "allow_anonymous true"))
-        return "\n".join((text, "user root", *lines, ""))
+        return "\n".join((text, "user root", f"persistence_file {self.database.name}", *lines, ""))
+
+    def _placed(self, text: str, authority: Authority) -> str:
+        """Return a configuration of deploy/mosquitto, with its files where they lie in the lab."""
+        for path in (DEPLOY / "mosquitto").rglob("*.acl"):
+            text = text.replace(f"/etc/mosquitto/portwatch/{path.name}", str(path))
+        text = text.replace("/etc/mosquitto/portwatch", str(authority.folder))
+        return text.replace("/var/lib/mosquitto/", f"{self._children.directory}/")
 
     def _wait_until_it_answers(self, process: Process) -> None:
         process.until(self._answers, START_SECONDS, "answers a CONNECT")

@@ -22,6 +22,7 @@ from tests.lab.authority import Authority
 from tests.lab.broker import Broker
 from tests.lab.failures import LabError
 from tests.lab.hypervisor import Hypervisor
+from tests.lab.machine import Machine, lay
 from tests.lab.namespaces import Namespace
 from tests.lab.openvswitch import make_template
 from tests.lab.ovn import Ovn
@@ -29,7 +30,7 @@ from tests.lab.ownership import Record
 from tests.lab.ports import Keys
 from tests.lab.processes import Children
 from tests.lab.prometheus import Prometheus
-from tests.lab.underlay import Underlay
+from tests.lab.underlay import BROKER, SECOND, Address, Underlay
 from tests.lab.vm import Nic, Vm
 
 TOKEN_TRIES = 20
@@ -87,6 +88,7 @@ class Lab:
         )
         self.vms: dict[str, Vm] = {}
         self.agents: list[Agent] = []
+        self._machines: list[Machine] = []
 
     def __enter__(self) -> Self:
         in_main_thread = threading.current_thread() is threading.main_thread()
@@ -109,6 +111,8 @@ class Lab:
         """End every process, remove every namespace and file; again is no error."""
         if self._closed:
             return
+        for machine in self._machines:
+            machine.close()
         self._children.kill()
         remove(self._record)
         self._closed = True
@@ -144,6 +148,37 @@ class Lab:
     def ovn(self) -> Ovn:
         """Prepare OVN on all hypervisors, its databases beside the broker."""
         return Ovn(self._children, self.broker.namespace, self.hypervisors)
+
+    def bridge(self, authority: Authority) -> Broker:
+        """Return a second broker, on a machine of its own, locked and bridged to the first, by deploy/mosquitto/bridge.
+
+        Neither is started here.
+        """
+        namespace = self._namespace("second")
+        namespaces.create([namespace.name])
+        self.underlay.connect("second", namespace)
+        second = Broker(
+            *(namespace, self._children),
+            default_limits=False,
+            persistent=False,
+            authority=authority,
+            name="second",
+            address=SECOND,
+        )
+        second.connect()
+        authority.reader("bridge")
+        self.broker.include("bridge/first.conf")
+        second.include("bridge/second.conf", **{"first.example": BROKER.ipv4})
+        return second
+
+    def machine(self, name: str, base: Path, addresses: Mapping[str, Address]) -> Machine:
+        """Prepare a whole machine, a copy of the file system *base*; *addresses*: who is where, it among them."""
+        namespace = self._namespace(name)
+        namespaces.create([namespace.name])
+        self.underlay.connect(name, namespace)
+        lay(namespace, addresses[name])
+        self._machines.append(Machine(self._children, namespace, base, name, addresses))
+        return self._machines[-1]
 
     def mac(self) -> str:
         """Return a MAC address not given before."""

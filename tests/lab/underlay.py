@@ -35,6 +35,8 @@ class Address:
 
 
 BROKER = Address(2)
+SECOND = Address(3)
+"""Where a second broker is, when it is to have a machine of its own."""
 
 
 def hypervisor_address(number: int) -> Address:

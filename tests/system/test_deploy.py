@@ -18,7 +18,7 @@ TOOLS = Path(sys.executable).parent
 EXPOSURE_AT_MOST = 20
 """A tenth of systemd's scale, where 0 is best and 100 worst."""
 LOOKED_AT_ELSEWHERE = {"mosquitto", "prometheus", "grafana", "authority"}
-"""By mosquitto and openssl in test_security.py; metrics and rules by their own tests."""
+"""By mosquitto and openssl in test_security.py and test_bridge.py; metrics and rules by their own tests."""
 
 
 def test_every_folder_is_looked_at() -> None:
@@ -27,9 +27,12 @@ def test_every_folder_is_looked_at() -> None:
     assert {path.name for path in DEPLOY.iterdir()} - LOOKED_AT_ELSEWHERE == here
 
 
-def test_the_unit_is_understood_and_hardened(tmp_path: Path) -> None:
+@pytest.mark.parametrize("user", ["root", "portwatch"])
+def test_the_unit_is_understood_and_hardened(tmp_path: Path, user: str) -> None:
     unit = tmp_path / "portwatch.service"
     text = (DEPLOY / "systemd" / unit.name).read_text()
+    if user != "root":  # --offline reads no drop-ins
+        text += (DEPLOY / "systemd" / "portwatch-user.conf").read_text()
     unit.write_text(text.replace("/usr/local/bin/portwatch", sys.executable))  # verify wants the program to be there
 
     said = subprocess.run(
@@ -66,8 +69,13 @@ def test_kustomize_renders_them_with_this_version_and_a_configuration_that_is_on
 
 
 def test_the_shell_scripts_are_sound() -> None:
-    for script in ("authority", "directory/fill"):
-        shell.run("bash", "-n", str(DEPLOY / script))
+    ours = [DEPLOY / "authority", DEPLOY / "directory" / "fill", *sorted((DEPLOY.parent / ".ci").iterdir())]
+
+    shell.run(str(TOOLS / "shellcheck"), "--severity=warning", *map(str, ours))
+
+
+def test_libvirt_takes_the_domain() -> None:
+    shell.run("virt-xml-validate", str(DEPLOY / "libvirt" / "domain.xml"), "domain")
 
 
 def test_a_guest_described_in_libvirts_xml_is_wired_by_the_hook() -> None:
