@@ -248,14 +248,19 @@ class Exchange:
             self._reactor.connecting()
             if self._directory is not None:
                 self._directory.connecting(time.monotonic())
-        clock = time.monotonic()
+        clock, snapshots = time.monotonic(), self._reactor.snapshots
         for network_id in self._reactor.fabric.networks:
             if filters.intersection(self.topics.of_network(network_id)):
-                self._reactor.snapshots.subscribed(network_id, clock)
+                snapshots.subscribed(network_id, clock)
+            if filters.issuperset(self.topics.of_ourselves(self._identity.host)):
+                snapshots.subscribed(network_id, clock, self._identity.host)
         for network_id, hosts in self._asked.items():
             for host in hosts:
                 if filters.intersection(self.topics.of_share(network_id, host)):
-                    self._reactor.snapshots.subscribed(network_id, clock, host)
+                    snapshots.subscribed(network_id, clock, host)
+
+    def speaks_of_us(self, topic_filter: str) -> bool:
+        return self.topics.is_of_host(topic_filter, self._identity.host)
 
     # --- for those who watch ------------------------------------------------------------------------------------------
 

@@ -246,6 +246,11 @@ class Topics:
         """Return the filters of all that stands on the bus under our own name."""
         return (f"{self.prefix}/ports/+/{host}/+", f"{self.prefix}/manifests/+/{host}", self.host(host))
 
+    def is_of_host(self, topic_filter: str, host: HostName) -> bool:
+        """Does a filter ask for what stands under this host's name, and for nothing else?"""
+        kind, *levels = topic_filter.removeprefix(f"{self.prefix}/").split("/")
+        return {"ports": levels[1:2], "manifests": levels[1:2], "hosts": levels[:1]}.get(kind) == [host]
+
     def of_everything(self, network: str = "+", host: str = "+") -> tuple[str, ...]:
         """Return the filter of all port events, or those of one network or host."""
         return (f"{self.prefix}/ports/{network}/{host}/+",)

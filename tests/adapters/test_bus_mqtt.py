@@ -45,6 +45,18 @@ async def connect_once(settings: MqttSettings) -> None:
         await inbox.next()
 
 
+async def test_own_words_come_only_by_the_subscriptions_that_ask_for_them(mosquitto: Mosquitto) -> None:
+    broker = MqttBroker(MqttSettings(mosquitto.url))
+    async with a_client(broker) as (connection, inbox), a_client(broker, "other") as (other, _):
+        await connection.subscribe("ports/blue/+", own=False)
+        await connection.subscribe("ports/+/hv1", "mark")
+
+        await connection.publish(Publication("ports/blue/hv1", b"once", retain=True), MARK)
+        assert [message.payload for message in await inbox.take(2)] == [b"once", b"here"]
+        await other.publish(Publication("ports/blue/hv1", b"forged", retain=True))
+        assert [message.payload for message in await inbox.take(2)] == [b"forged", b"forged"], "by both"
+
+
 # --- what the broker refuses --------------------------------------------------------------------------------
 
 

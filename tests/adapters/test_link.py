@@ -53,7 +53,7 @@ class _Forbidding:
             error.others = tuple(refused[1:])
             raise error
 
-    async def subscribe(self, *filters: str) -> None:
+    async def subscribe(self, *filters: str, own: bool = True) -> None:
         refused = self._broker.refused(filters)
         await self._connection.subscribe(*(each for each in filters if each not in refused))
         if refused:
@@ -80,6 +80,9 @@ class Speaker:
 
     def subscribing(self, filters: frozenset[str]) -> None:
         pass
+
+    def speaks_of_us(self, topic_filter: str) -> bool:
+        return topic_filter == "hosts/hv1"
 
     def receive(self, message: Message) -> None:
         self.heard.append(message.topic)

@@ -345,7 +345,7 @@ class Host:
         if self.deaf_and_mute:
             return
         if self.connected and self.greeted:
-            self.fleet.broker(publications)
+            self.fleet.broker(publications, by=self)
         else:
             self.outbox[publications[0].topic] = publications
 
@@ -451,6 +451,8 @@ class Fleet:
         """Called when a host has done all that its news asked for."""
         self.sessions = 0
         self.retained: dict[str, bytes] = {}
+        self.authors: dict[str, Reactor | None] = {}
+        """Whose process spoke last on each topic; None: another one, which the tests play."""
         self.said: list[tuple[str, bytes]] = []
         self.hosts: dict[str, Host] = {}
         for number in range(1, hosts + 1):
@@ -558,17 +560,21 @@ class Fleet:
                 host.reactor.forgot(name)
         self.carry_out(host)
 
-    def broker(self, publications: Iterable[Publication]) -> None:
-        """Be the broker: keep what is to be kept, and pass on, once for each subscription that matches."""
+    def broker(self, publications: Iterable[Publication], by: Host | None = None) -> None:
+        """Be the broker: keep what is to be kept, and pass on, once for each subscription that matches.
+
+        What a process says itself, *by* whom, comes back to it only by subscriptions to what stands under its name.
+        """
         for each in publications:
             self.said.append((each.topic, each.payload))
             if each.retain and each.payload:
                 self.retained[each.topic] = each.payload
             elif each.retain:
                 self.retained.pop(each.topic, None)
+            self.authors[each.topic] = by.reactor if by is not None else None
             for host in self.hosts.values():
                 if host.connected and not host.deaf_and_mute:
-                    copies = sum(_covers(one, each.topic) for one in host.filters)
+                    copies = sum(self._comes_by(one, each.topic, host) for one in host.filters)
                     host.inbox += [(each.topic, each.payload)] * copies
 
     def subscribe(self, host: Host) -> None:
@@ -597,9 +603,16 @@ class Fleet:
         for network_id in reactor.fabric.networks:
             if new.intersection(TOPICS.of_network(network_id)):
                 reactor.snapshots.subscribed(network_id, self.clock)
+            if new.issuperset(ourselves):
+                reactor.snapshots.subscribed(network_id, self.clock, host.name)
         for one in sorted(new):
-            host.inbox += [(topic, Replayed(said)) for topic, said in self.retained.items() if _covers(one, topic)]
+            held = ((topic, said) for topic, said in self.retained.items() if self._comes_by(one, topic, host))
+            host.inbox += [(topic, Replayed(said)) for topic, said in held]
         self.subscribe(host)
+
+    def _comes_by(self, one: str, topic: str, host: Host) -> bool:
+        own = self.authors.get(topic) is host.reactor
+        return _covers(one, topic) and (not own or TOPICS.is_of_host(one, host.name))
 
     def carry_out(self, host: Host) -> None:
         """Do what the host's reactor has decided."""

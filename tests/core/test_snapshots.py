@@ -209,9 +209,19 @@ def test_a_broker_that_lost_everything_ends_nothing() -> None:
     snapshots = a_snapshot(P2, P3)
 
     snapshots.subscribed(BLUE, START + 10)
+    snapshots.subscribed(BLUE, START + 10, HV1)
 
     assert snapshots.settle(START + 1000) <= {BLUE}
     assert late(snapshots) == (HV1, HV2), "but it is seen"
+
+
+def test_our_own_share_comes_by_a_subscription_for_itself() -> None:
+    snapshots = a_snapshot(P2)
+
+    snapshots.subscribed(BLUE, START + 10)
+
+    assert late(snapshots) == (HV2,)
+    assert snapshots.complete(BLUE) == {HV1}
 
 
 def test_a_claim_that_has_ended_by_itself_is_not_ended_again_by_the_manifest() -> None:

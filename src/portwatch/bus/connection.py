@@ -56,9 +56,10 @@ class Connection(Protocol):
         them may or may not have arrived.
         """
 
-    async def subscribe(self, *filters: str) -> None:
+    async def subscribe(self, *filters: str, own: bool = True) -> None:
         """Ask for these topics; their retained messages come, before or after this returns.
 
+        Not *own*: what this client has published itself need not come by them (MQTT 5, 3.8.3.1: No Local).
         They come again when the subscription stood already. `SubscribeRefused` names those that the
         broker refused; the rest stands.
         """

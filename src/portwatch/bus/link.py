@@ -52,6 +52,9 @@ class Speaker(Protocol):
     def subscribing(self, filters: frozenset[str]) -> None:
         """These are about to be subscribed to: all that is retained there comes (again)."""
 
+    def speaks_of_us(self, topic_filter: str) -> bool:
+        """Is this a filter by which our own words are to come back? By the others they would come once more."""
+
     def receive(self, message: Message) -> None:
         """Take in a message; called for each, as it comes."""
 
@@ -201,11 +204,13 @@ class Link:
         self._dropped = frozenset()
         if new := wanted - (subscribed - dropped):
             self._speaker.subscribing(new)
-            try:
-                await connection.subscribe(*sorted(new))
-            except SubscribeRefused as error:
-                # The rest stands: one forbidden network silences no other.
-                self._note_refusals(error)
+            ours = frozenset(filter(self._speaker.speaks_of_us, new))
+            for filters in (ours, new - ours):
+                try:
+                    await connection.subscribe(*sorted(filters), own=filters is ours)
+                except SubscribeRefused as error:
+                    # The rest stands: one forbidden network silences no other.
+                    self._note_refusals(error)
         if old := subscribed - wanted:
             await connection.unsubscribe(*sorted(old))
         return wanted

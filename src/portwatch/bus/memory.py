@@ -92,7 +92,7 @@ class _MemoryConnection:
             self._broker.distribute(publication)
         await self._answer()
 
-    async def subscribe(self, *filters: str) -> None:
+    async def subscribe(self, *filters: str, own: bool = True) -> None:  # noqa: ARG002 - all comes once, whatever matches
         self._end.check()
         patterns = {topic_filter: _pattern(topic_filter) for topic_filter in filters}
         self._patterns |= patterns

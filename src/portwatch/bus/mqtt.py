@@ -242,11 +242,11 @@ class _MqttConnection:
         )
         return self._paho.publish(publication.topic, publication.payload, AT_LEAST_ONCE, publication.retain, properties)
 
-    async def subscribe(self, *filters: str) -> None:
+    async def subscribe(self, *filters: str, own: bool = True) -> None:
         self._end.check()
         if not filters:
             return
-        options = SubscribeOptions(qos=AT_LEAST_ONCE, noLocal=False, retainAsPublished=False)
+        options = SubscribeOptions(qos=AT_LEAST_ONCE, noLocal=not own, retainAsPublished=False)
         codes = await self._ask(self._mqtt.subscribe([(each, options) for each in filters], timeout=math.inf))
         refused = [
             SubscribeRefused(topic_filter, code.value, str(code))

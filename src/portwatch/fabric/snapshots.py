@@ -84,14 +84,14 @@ class Snapshots:
     def subscribed(self, network_id: NetworkId, now: float, host: HostName | None = None) -> None:
         """A (new) subscription begins: everything retained comes (again); what was fresh is not any more.
 
-        With *host*, it is one to its share alone.
+        With *host*, it is one to its share alone; without, to all but ours, which comes by a subscription for itself.
         """
         if (snapshot := self._networks.get(network_id)) is None:
             return
         if host is None:
             snapshot.since = now
         for name, share in snapshot.shares.items():
-            if host not in (None, name):
+            if name != host and (host is not None or name == self._here):
                 continue
             if share.manifest is not None:
                 share.unstated_since = now
