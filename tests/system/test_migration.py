@@ -206,7 +206,7 @@ def migrate(
 
 def entry(change: FlowChange, mac: str) -> bool:
     """Is this change a programmed entry for frames to *mac*, as it is now?"""
-    return change.event != "DELETED" and change.says_where(mac)
+    return change.event != "DELETED" and change.says_where(mac) and "in_port=" not in change.text
 
 
 @pytest.mark.parametrize(
@@ -367,7 +367,9 @@ def test_an_aborted_migration_changes_nothing_anywhere(site: Site, tmp_path: Pat
         "hv1": [],
         "hv3": [],
     }
-    assert [change for change in at_destination if change.says_where(nic.port.mac)] == [], "it never pointed elsewhere"
+    # What comes by tunnel for the destination, nobody sends it; its own entry for the guest never pointed elsewhere.
+    pointed = [change for change in at_destination if change.says_where(nic.port.mac) and "in_port=" not in change.text]
+    assert pointed == []
     site.check()
     assert {(host, bridge): site.held(host, bridge) for host, bridge in tables} == tables
 
