@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from random import Random
 
+from portwatch.switch.ofctl import REST
 from tests.faults.stage import Stage
 from tests.lab import Agent, eventually
 from tests.soak.churn import Churn
@@ -63,7 +64,7 @@ def _quiet(agent: Agent) -> Holdings:
 
     def settled() -> Holdings | None:
         nonlocal before
-        time.sleep(0.2)
+        time.sleep(2 * REST)  # spare processes are made up by then
         before, last = Holdings.of(agent.process.pid), before
         return before if before.counted == last.counted else None
 
