@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from random import Random
 
 from portwatch.switch.ofctl import REST
+from portwatch.switch.programmer import PURGE_AGAIN
 from tests.faults.stage import Stage
 from tests.lab import Agent, eventually
 from tests.soak.churn import Churn
@@ -64,7 +65,7 @@ def _quiet(agent: Agent) -> Holdings:
 
     def settled() -> Holdings | None:
         nonlocal before
-        time.sleep(2 * REST)  # spare processes are made up by then
+        time.sleep(PURGE_AGAIN + 2 * REST)  # the last commit is done by then, and spare processes are made up
         before, last = Holdings.of(agent.process.pid), before
         return before if before.counted == last.counted else None
 
