@@ -128,14 +128,14 @@ def _fights(agent: Agent, segments: Sequence[Segment]) -> dict[str, list[View]]:
     fabric = agent.reactor.fabric
     found: dict[str, list[View]] = {"frozen": [], "contested": []}
     for segment in segments:
-        for mac, claims in sorted(fabric.segments[segment].stations.items()):
-            if len(claims) > 1:
-                station = {"mac": mac, "hosts": sorted({claim.host for claim in claims.values()})}
-                verdict = fabric.verdict(segment, mac)
-                if verdict.rule is Rule.FROZEN:
-                    found["frozen"].append(station)
-                elif verdict.contested:
-                    found["contested"].append(station)
+        stations = fabric.segments[segment].stations
+        for mac in sorted(mac for mac, claims in stations.items() if len(claims) > 1):
+            station = {"mac": mac, "hosts": sorted({claim.host for claim in stations[mac].values()})}
+            verdict = fabric.verdict(segment, mac)
+            if verdict.rule is Rule.FROZEN:
+                found["frozen"].append(station)
+            elif verdict.contested:
+                found["contested"].append(station)
     return found
 
 

@@ -25,6 +25,8 @@ class Forbidding:
         self.memory = MemoryBroker()
         self.forbidden: set[str] = set()
         self.asked: Counter[str] = Counter()
+        self.own: dict[str, bool] = {}
+        """Filter → was it asked for what the client says itself, too?"""
 
     @asynccontextmanager
     async def connect(
@@ -55,7 +57,8 @@ class _Forbidding:
 
     async def subscribe(self, *filters: str, own: bool = True) -> None:
         refused = self._broker.refused(filters)
-        await self._connection.subscribe(*(each for each in filters if each not in refused))
+        self._broker.own |= dict.fromkeys(filters, own)
+        await self._connection.subscribe(*(each for each in filters if each not in refused), own=own)
         if refused:
             error = SubscribeRefused(refused[0], 0x87, "Not authorized")
             error.others = tuple(refused[1:])
@@ -137,6 +140,17 @@ async def test_all_that_was_refused_is_asked_again_and_said_when_it_is_allowed(m
             return set(speaker.heard) == {"news/1", "news/2", "news/3"}
 
         await until(hears_all)
+
+
+@pytest.mark.asyncio
+async def test_only_the_filters_that_speak_of_us_bring_back_what_we_say() -> None:
+    broker, speaker = Forbidding(), Speaker()
+    async with a_link(broker, speaker, "hosts/hv1", "ports/blue/+") as link:
+        await until(lambda: link.connections)
+        link.listen({"hosts/hv1", "ports/blue/+", "hosts/hv2"})
+        await until(lambda: "hosts/hv2" in broker.own)
+
+    assert broker.own == {"hosts/hv1": True, "ports/blue/+": False, "hosts/hv2": False}
 
 
 @pytest.mark.asyncio

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from portwatch.switch.monitor import Change
 from tests.bench.ports import plugger
 from tests.bench.samples import Row, Samples, say
-from tests.bench.sightings import sightings
+from tests.bench.sightings import come_and_go, sightings
 from tests.bench.stage import agents
 from tests.lab import Lab, Network, Port, crowd
 
@@ -67,13 +67,7 @@ async def _in_one_network(lab: Lab, network: Network, macs: Sequence[str], count
         await asyncio.sleep(3.0)  # not measured: the network settles
         for number in range(count):
             port = Port(f"one-{network.id}-{number}", lab.mac(), network, (f"10.0.0.{number + 1}/16",))
-            committed = await hands.plug(port)
-            samples.append(await far.last(Change.ADDED, [port.mac]) - committed)
-            await hands.until_numbered(port)
-            await hands.unplug(port)
-            await far.last(Change.DELETED, [port.mac])
-            await hands.until_gone(port)
-            await asyncio.sleep(0.05)
+            samples.append(await come_and_go(hands, far, port))
         await hands.unplug(mine)
         await far_hands.unplug(theirs)
         await asyncio.gather(hands.until_gone(mine), far_hands.until_gone(theirs))

@@ -7,7 +7,7 @@ from portwatch.switch.monitor import Change
 from tests.bench.ports import plugger
 from tests.bench.restart import again
 from tests.bench.samples import Row, Samples, say
-from tests.bench.sightings import sightings
+from tests.bench.sightings import come_and_go, sightings
 from tests.bench.stage import Cost, agents
 from tests.lab import Lab, Network, Port, crowd
 
@@ -77,13 +77,7 @@ async def _one(lab: Lab, name: str, ours: Sequence[Network], macs: Sequence[str]
             samples = []
             for turn in range(CHANGES):
                 port = Port(f"one{turn}", lab.mac(), ours[0])
-                began = await hands.plug(port)
-                samples.append(await far.last(Change.ADDED, [port.mac]) - began)
-                await hands.until_numbered(port)
-                await hands.unplug(port)
-                await far.last(Change.DELETED, [port.mac])
-                await hands.until_gone(port)
-                await asyncio.sleep(0.05)
+                samples.append(await come_and_go(hands, far, port))
             cost = Cost.of(far_agent.process.pid)
             ready, blocked = await asyncio.to_thread(again, far_agent)
             cold = Cost.of(far_agent.process.pid)

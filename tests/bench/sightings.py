@@ -6,9 +6,12 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 
 from portwatch.switch.monitor import Change
-from tests.lab import Hypervisor, LabError
+from tests.bench.ports import Plugger
+from tests.lab import Hypervisor, LabError, Port
 
 TIMEOUT = 300.0
+PAUSE = 0.05
+"""Seconds of rest between two ports."""
 LINE = 1 << 20
 """Bytes of a line at most: a flood's flow names every host."""
 
@@ -49,6 +52,18 @@ class Sightings:
         if key not in self._seen:
             self._seen[key] = asyncio.get_running_loop().create_future()
         return self._seen[key]
+
+
+async def come_and_go(hands: Plugger, far: Sightings, port: Port) -> float:
+    """Plug a port and pull it again; return after how many seconds another host had its entry."""
+    began = await hands.plug(port)
+    seconds = await far.last(Change.ADDED, [port.mac]) - began
+    await hands.until_numbered(port)
+    await hands.unplug(port)
+    await far.last(Change.DELETED, [port.mac])
+    await hands.until_gone(port)
+    await asyncio.sleep(PAUSE)
+    return seconds
 
 
 @asynccontextmanager

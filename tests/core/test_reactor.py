@@ -1320,6 +1320,21 @@ def test_an_inherited_entry_gives_way_to_flooding_as_soon_as_somebody_shares_the
     assert fleet.hears("hv2/p2", mac("p1")) == {"hv3/p1"}
 
 
+def test_nothing_is_kept_of_an_inheritance_that_is_over() -> None:
+    fleet = a_fleet("p1", "p2", "p3")
+    host = fleet["hv2"]
+    host.kill()
+    host.start()
+    inheritance = host.reactor._inheritance  # noqa: SLF001  # what it holds is memory, and shows nowhere else
+    assert inheritance._purposes  # noqa: SLF001
+    assert any(ledger.inherits for ledger in host.reactor.ledgers.values())
+
+    fleet.settle(12)
+
+    assert not any(ledger.inherits for ledger in host.reactor.ledgers.values())
+    assert not inheritance._purposes  # noqa: SLF001
+
+
 def test_a_network_that_was_left_while_its_snapshot_was_not_complete_leaves_nothing() -> None:
     fleet = a_fleet("p1 p5/red", "p2")
     host = fleet["hv1"]

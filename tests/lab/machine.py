@@ -24,9 +24,11 @@ RESOLVER = "10.0.2.3"
 AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 HIERARCHIES = ("", "systemd", "unified")
 """Where control groups are made: of version 2, or of systemd's own version 1 and version 2 beside it."""
-HOME = "/root/portwatch"
+USER_HOME = "/root"
+HOME = f"{USER_HOME}/portwatch"
+"""Where README is followed, in the file system of the machine that is made here: as whoever logs in as root does."""
 ENVIRONMENT = {
-    "HOME": "/root",
+    "HOME": USER_HOME,
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "DEBIAN_FRONTEND": "noninteractive",
     "LC_ALL": "C.UTF-8",

@@ -205,9 +205,9 @@ class Link:
         if new := wanted - (subscribed - dropped):
             self._speaker.subscribing(new)
             ours = frozenset(filter(self._speaker.speaks_of_us, new))
-            for filters in (ours, new - ours):
+            for filters, own in ((ours, True), (new - ours, False)):
                 try:
-                    await connection.subscribe(*sorted(filters), own=filters is ours)
+                    await connection.subscribe(*sorted(filters), own=own)
                 except SubscribeRefused as error:
                     # The rest stands: one forbidden network silences no other.
                     self._note_refusals(error)

@@ -45,6 +45,12 @@ class Inheritance:
         """The bus has said more: ask again."""
         self._heard.clear()
 
+    def over(self) -> None:
+        """Nothing is left of it: nobody will ask again."""
+        self._purposes.clear()
+        self._stations.clear()
+        self._reached.clear()
+
     @staticmethod
     def serves_many(flow: Flow) -> bool:
         """Is this inherited for the sake of all whom a host, or a segment, has?"""

@@ -396,6 +396,8 @@ class Reactor:
         self._inheritance.heard_more()
         for ledger in self.ledgers.values():
             ledger.reconsider()
+        if all(ledger.known and not ledger.inherits for ledger in self.ledgers.values()):
+            self._inheritance.over()
 
     def _tell(self, port_id: PortId, now: datetime) -> None:
         """Say how a port of ours is, if it is otherwise than last said."""

@@ -179,6 +179,11 @@ class Ledger:
         return next((self.refused[key][1] for key in self._by_owner.get(owner, ()) if key in self.refused), None)
 
     @property
+    def inherits(self) -> bool:
+        """Is there anything left of what was there when we came, that may have to stay unwanted?"""
+        return bool(self._inherited)
+
+    @property
     def spares(self) -> bool:
         """Does anything stay that is not wanted as it is?"""
         return bool(self._spared)
