@@ -34,10 +34,14 @@ def main() -> int:
     parser.add_argument("-k", metavar="WORD", default="", help="only the rows that have this word in their names")
     parser.add_argument("--rounds", type=int, default=1, help="play all of it so many times")
     options = parser.parse_args()
+    if options.rounds < 1:
+        parser.error(f"--rounds {options.rounds}: at least one")
     chapters = [
         (rows.about, [fault for fault in rows.faults if options.k in f"{rows.about}: {fault.name}"])
         for rows in CHAPTERS
     ]
+    if not any(faults for _, faults in chapters):
+        parser.error(f"-k {options.k}: no row has that in its name; docs/reliability.md names them")
     outcomes: list[list[Outcome]] = []
     held = True
     with ExitStack() as stack:

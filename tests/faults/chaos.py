@@ -7,6 +7,7 @@ same steps again: `make chaos SEED=7`.
 """
 
 import argparse
+import math
 import secrets
 import sys
 import time
@@ -198,10 +199,17 @@ HARMS: tuple[Deed, ...] = (
 )
 
 
+def minutes(text: str) -> float:
+    """Read how long, in minutes: for argparse."""
+    if not 0 < (number := float(text)) < math.inf:
+        raise ValueError(text)
+    return number
+
+
 def main() -> int:
     """Bout after bout, until the time is up; return the exit status."""
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=10.0, help="how long (default 10)")
+    parser.add_argument("--minutes", type=minutes, default=10.0, help="how long (default 10)")
     parser.add_argument("--seed", type=int, default=None, help="play what a run with this seed has played")
     options = parser.parse_args()
     seed = secrets.randbelow(1_000_000) if options.seed is None else options.seed

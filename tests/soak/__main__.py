@@ -1,22 +1,28 @@
 """`make soak`: see the package. Exit status: 0 when all promises held, 1 when not."""
 
+import argparse
 import sys
 import time
 from contextlib import ExitStack
 
 from tests.faults.__main__ import a_site
+from tests.faults.chaos import minutes
 from tests.faults.stage import Stage
 from tests.soak.soak import judge, soak
 
 
-def main(minutes: str, seed: str = "") -> int:
+def main() -> int:
     """Let ports come and go for so long."""
-    seed = seed or f"{time.time_ns():x}"
-    print(f"{minutes} minutes, seed {seed}", flush=True)
+    parser = argparse.ArgumentParser(prog="make soak", description=__doc__)
+    parser.add_argument("minutes", metavar="MINUTES", type=minutes, help="how long")
+    parser.add_argument("seed", metavar="SEED", nargs="?", help="do what a run with this seed has done")
+    options = parser.parse_args()
+    seed = options.seed or f"{time.time_ns():x}"
+    print(f"{options.minutes:g} minutes, seed {seed}", flush=True)
     looks = []
     begin = time.monotonic()
     with ExitStack() as stack:
-        for look in soak(Stage(a_site(stack)), float(minutes) * 60, seed):
+        for look in soak(Stage(a_site(stack)), options.minutes * 60, seed):
             looks.append(look)
             held = ", ".join(f"{name} {each.counted} {each.memory} KiB" for name, each in look.items())
             print(f"{time.monotonic() - begin:7.0f} s  {held}", flush=True)
@@ -26,4 +32,4 @@ def main(minutes: str, seed: str = "") -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main())
