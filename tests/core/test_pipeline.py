@@ -734,6 +734,26 @@ def test_a_frozen_mac_is_reached_where_it_spoke_last_also_beside_a_port_that_cla
     assert [fleet.hears(guest, mac_of(ROUTER)) for guest in GUESTS] == [{"hv1/p9"}] * 3
 
 
+def test_two_ports_here_with_one_frozen_mac_get_what_those_send_who_do_not_know_of_it() -> None:
+    fleet = a_fleet(("hv1", P1), ("hv2", P2), ("hv3", a_port("p3")), ("hv1", a_port("p9")))
+    for here, there in (("hv3", "hv1"), ("hv1", "hv3")) * 3:
+        fleet[here].plug(a_port("p9"))
+        fleet.settle()
+        fleet[there].unplug("p9")
+        fleet.settle()
+    fleet["hv3"].plug(a_port("p9"))
+    fleet["hv3"].plug(a_port("p8", mac=mac_of(ROUTER)))
+    fleet.settle()
+    fleet["hv2"].restart()
+    fleet.settle()
+    rules = {name: host.reactor.fabric.verdict(BLUE, mac_of(ROUTER)).rule for name, host in fleet.hosts.items()}
+    assert rules == {"hv1": Rule.FROZEN, "hv2": Rule.SEQ, "hv3": Rule.FROZEN}
+
+    fleet.announces("hv1/p9")
+
+    assert fleet.hears("hv2/p2", mac_of(ROUTER)) == {"hv3/p8", "hv3/p9"}
+
+
 def test_the_destination_of_a_migration_delivers_what_others_send_to_it_before_it_has_switched_over_itself() -> None:
     fleet = a_fleet(("hv1", P1), ("hv2", P2), ("hv3", a_port("p9")))
     fleet["hv2"].plug(a_port("p9", state=State.PREPARING))

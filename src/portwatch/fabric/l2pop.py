@@ -25,12 +25,16 @@ class FdbEntry:
 
 @dataclass(frozen=True, slots=True)
 class FloatingEntry:
-    """(segment, MAC) is at no one place: flooded, and learned where it speaks. *instances*: its ports here."""
+    """(segment, MAC) is at no one place: flooded, and learned where it speaks. *instances*: its ports here.
+
+    *frozen*: because it moved too often, as far as this host has seen; others may still pin it.
+    """
 
     segment: Segment
     mac: Mac
     vlan: LocalVlan
     instances: tuple[Attachment, ...]
+    frozen: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +80,8 @@ def floating_entry(fabric: Fabric, segment: Segment, mac: Mac) -> FloatingEntry 
     if vlan is None or verdict.rule not in (Rule.SHARED, Rule.FROZEN):
         return None
     instances = (_attached(fabric, segment, claim) for claim in verdict.here)
-    return FloatingEntry(segment, mac, vlan, tuple(sorted(instances, key=lambda instance: instance.ofport)))
+    ports = tuple(sorted(instances, key=lambda instance: instance.ofport))
+    return FloatingEntry(segment, mac, vlan, ports, frozen=verdict.rule is Rule.FROZEN)
 
 
 def flood_group(fabric: Fabric, segment: Segment) -> FloodGroup | None:

@@ -219,8 +219,8 @@ def floats(fabric: Fabric, policy: Policy, entry: l2pop.FloatingEntry) -> Iterat
         tagged = (of.output(way[0]),) if way else ()
         untagged = tuple(of.output(instance.ofport) for instance in entry.instances)
         yield INT, programmed(INT_DELIVER, UNPINNED, station, (*tagged, of.POP_VLAN, *untagged))
-        if way is not None and len(entry.instances) == 1:  # whatever was learned
-            yield from _delivered_from_tunnel(way[0], station, (entry.instances[0].ofport,))
+        if way is not None and (len(entry.instances) == 1 or entry.frozen):  # whatever was learned
+            yield from _delivered_from_tunnel(way[0], station, (each.ofport for each in entry.instances))
     elif not policy.flood_unknown:
         yield INT, programmed(INT_DELIVER, UNPINNED, station, (of.goto_table(INT_FLOOD),))
     if way is not None and not policy.flood_unknown:
