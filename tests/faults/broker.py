@@ -14,7 +14,6 @@ from portwatch.exchange import now
 from portwatch.model import Claim, HostName, Mac, NetworkId, PortId, Status, Vni, tunnel_endpoint
 from portwatch.model import Port as LogicalPort
 from tests.faults.fault import Rows, Story
-from tests.faults.restarts import PLUG
 from tests.faults.stage import Stage
 from tests.lab import Agent, Broker, Hypervisor, Network, Nic, Port, eventually
 
@@ -53,7 +52,7 @@ def away_at_start(stage: Stage) -> Story:
     yield
 
 
-@fault("away while ports are plugged in, pulled and moved", lost=PLUG, flows=None, elsewhere=None, within=BACK)
+@fault("away while ports are plugged in, pulled and moved", flows=None, elsewhere=None, within=BACK)
 def away_under_churn(stage: Stage) -> Story:
     before = list(stage.site.plugged)
     going, moving = stage.plug(stage.second, "10.0.8.1/16"), stage.plug(stage.second, "10.0.8.2/16")
@@ -82,7 +81,6 @@ def still_for_a_moment(stage: Stage) -> Story:
 
 @fault(
     "cut off in silence until all give it up, and it says all last wills",
-    lost=PLUG,
     flows=None,
     elsewhere=None,
     within=BACK,
@@ -135,7 +133,7 @@ def replay(stage: Stage) -> Story:
     assert all(now_said[topic] != past[topic] for topic in now_said)
 
 
-@fault("an old database of it put back", lost=PLUG, flows=None, elsewhere=None, within=BACK, often=False)
+@fault("an old database of it put back", flows=None, elsewhere=None, within=BACK, often=False)
 def old_database(stage: Stage) -> Story:
     broker, going = _broker(stage), stage.plug(stage.second, "10.0.8.1/16")
     with configured(broker, persistent=True):

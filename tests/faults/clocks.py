@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.faults.fault import Rows, Story
-from tests.faults.restarts import PLUG
 from tests.faults.stage import Stage
 from tests.lab import eventually
 
@@ -21,7 +20,6 @@ SEEN_SECONDS = 5.0
 
 @fault(
     "hours apart, and stepped by days while a port moves from host to host",
-    lost=PLUG,
     flows=None,
     elsewhere=None,
     within=20,

@@ -18,6 +18,8 @@ class Fault:
     """The same harm done while portwatch does not run: what the switch loses by itself may be lost."""
     lost: int | None = 0
     """How many probes in a row may be lost, beside those that the switch loses alone. None: the harm says that."""
+    lost_elsewhere: int = 0
+    """How many may be lost between the two hypervisors that are not hit."""
     flows: int | None = 0
     """How many flows of the hypervisor that is hit may be made again, changed or removed. None: any."""
     elsewhere: int | None = 0
@@ -43,6 +45,7 @@ class Rows:
         *,
         alone: Callable[[Stage], object] | None = None,
         lost: int | None = 0,
+        lost_elsewhere: int = 0,
         flows: int | None = 0,
         elsewhere: int | None = 0,
         within: float = 10.0,
@@ -52,7 +55,9 @@ class Rows:
         """Enter the story that follows into the matrix."""
 
         def enter(story: Callable[[Stage], Story]) -> Callable[[Stage], Story]:
-            self.faults.append(Fault(name, story, alone, lost, flows, elsewhere, within, same_claims, often))
+            self.faults.append(
+                Fault(name, story, alone, lost, lost_elsewhere, flows, elsewhere, within, same_claims, often)
+            )
             return story
 
         return enter

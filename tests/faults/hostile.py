@@ -51,7 +51,14 @@ BAD: tuple[bytes | Mapping[str, object], ...] = (
 """Whole messages, or what makes a good one bad."""
 
 
-@fault(f"{RATE} bad ones a second, while ports are plugged in", lost=STARVED, flows=None, elsewhere=None, within=20)
+@fault(
+    f"{RATE} bad ones a second, while ports are plugged in",
+    lost=STARVED,
+    lost_elsewhere=STARVED,
+    flows=None,
+    elsewhere=None,
+    within=20,
+)
 def flood(stage: Stage) -> Story:
     own = stage.site.network("flooded")
     reader = Port("flooded", stage.site.lab.mac(), own)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from tests.faults.fault import Rows, Story
-from tests.faults.restarts import FAR_FLOWS, PLUG, PORT_FLOWS
+from tests.faults.restarts import FAR_FLOWS, PORT_FLOWS
 from tests.faults.stage import Stage
 from tests.lab import Message, Port, eventually
 
@@ -85,7 +85,6 @@ def server_stopped(stage: Stage) -> Story:
 
 @fault(
     "ovsdb-server slow: it stands still for most of four seconds, in bits",
-    lost=PLUG,
     flows=PORT_FLOWS,
     elsewhere=2 * FAR_FLOWS,
 )

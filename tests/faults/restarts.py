@@ -16,9 +16,6 @@ STEP = 0.05
 """Seconds: so much later each of them is killed; the last ones have long been ready."""
 PORT_FLOWS = 24
 """What a port that comes or goes touches on its own hypervisor, at most: its flows, and the floods that it is in."""
-PLUG = 20
-"""Probes. Open vSwitch itself stands still when a port comes or goes, with portwatch and without: for 0.13 s, more on a
-busy machine. On a quiet one most of them wait in the guest's device, and none to two are lost."""
 FAR_FLOWS = 6
 """What it touches on each other one, at most."""
 
@@ -48,7 +45,6 @@ def killed_again_and_again(stage: Stage) -> Story:
 
 @fault(
     "killed amid a bundle, which reaches the switch late, and wrong by then",
-    lost=PLUG,
     flows=2 * PORT_FLOWS,
     elsewhere=4 * FAR_FLOWS,
 )
@@ -70,7 +66,6 @@ def killed_amid_a_bundle(stage: Stage) -> Story:
 
 @fault(
     "away while a port comes, one goes, and one changes its address",
-    lost=PLUG,
     flows=4 * PORT_FLOWS,
     elsewhere=8 * FAR_FLOWS,
 )

@@ -28,8 +28,12 @@ class Talk:
     name: str
     speaker: Vm
     address: str
-    hit: bool
-    """Does it pass the hypervisor that is hit?"""
+    places: tuple[Hypervisor, ...]
+    """The hypervisors that it passes."""
+
+    def port_changes(self) -> int:
+        """Return how often ports have come or gone on its way, up to now."""
+        return sum(hypervisor.port_changes for hypervisor in self.places)
 
 
 @dataclass(frozen=True)
@@ -57,10 +61,10 @@ class Stage:
             hypervisor.plug_many(crowd)
             site.plugged += [(hypervisor, port) for port in crowd]
         self.talks = (
-            Talk("to another hypervisor", self.near, "10.0.0.3", hit=True),
-            Talk("from another hypervisor", self.far, "10.0.0.1", hit=True),
-            Talk("within the hypervisor", self.near, "10.0.0.2", hit=True),
-            Talk("between two others", self.there, "10.0.0.4", hit=False),
+            Talk("to another hypervisor", self.near, "10.0.0.3", (self.hv, self.second)),
+            Talk("from another hypervisor", self.far, "10.0.0.1", (self.third, self.hv)),
+            Talk("within the hypervisor", self.near, "10.0.0.2", (self.hv,)),
+            Talk("between two others", self.there, "10.0.0.4", (self.second, self.third)),
         )
         for talk in self.talks:
             talk.speaker.reach(talk.address, REACH_SECONDS)
@@ -123,9 +127,13 @@ class Stage:
 
         eventually(well, seconds, "all probes are answered (again)")
 
-    def loss(self, *, hit: bool = True) -> Loss:
-        """Return what the talks through the hypervisor that is hit have lost, or the others."""
-        results = [result for talk, result in zip(self.talks, self.results, strict=True) if talk.hit is hit]
+    def hit(self, talk: Talk) -> bool:
+        """Tell whether it passes the hypervisor that is hit."""
+        return self.hv in talk.places
+
+    def loss(self) -> Loss:
+        """Return what the talks through the hypervisor that is hit have lost."""
+        results = [result for talk, result in zip(self.talks, self.results, strict=True) if self.hit(talk)]
         silence = max(result.longest_gap.seconds for result in results)
         return Loss(max(len(result.lost) for result in results), silence)
 

@@ -8,7 +8,7 @@ from portwatch.openflow.flow import Item
 from tests.faults import commands
 from tests.faults.fault import Rows, Story
 from tests.faults.openflow import FirstAnswer
-from tests.faults.restarts import FAR_FLOWS, PLUG, PORT_FLOWS
+from tests.faults.restarts import FAR_FLOWS, PORT_FLOWS
 from tests.faults.stage import Stage
 from tests.lab import Port, eventually
 from tests.lab.ports import key_arguments
@@ -43,7 +43,7 @@ def vswitchd_killed(stage: Stage) -> Story:
     stage.hv.vswitchd.wait_ready()
     yield
     spoke = answer.wait()
-    hit = [result for talk, result in zip(stage.talks, stage.results, strict=True) if talk.hit]
+    hit = [result for talk, result in zip(stage.talks, stage.results, strict=True) if stage.hit(talk)]
     after = max(min(moment for moment in result.answered if moment > spoke) for result in hit) - spoke
     answered = 1000 * (spoke - answer.since)
     stage.note(f"the new one answered OpenFlow after {answered:.0f} ms, traffic flowed {1000 * after:.0f} ms later")
@@ -155,7 +155,6 @@ def controller_added(stage: Stage) -> Story:
 
 @fault(
     "an ovs-ofctl hangs (SIGSTOP) with a bundle: ended after its time limit, tried again",
-    lost=PLUG,
     flows=2 * PORT_FLOWS,
     elsewhere=4 * FAR_FLOWS,
 )
@@ -173,7 +172,6 @@ def ofctl_hangs(stage: Stage) -> Story:
 
 @fault(
     "the switch refuses a flow: it is set aside and named, and the rest goes in",
-    lost=PLUG,
     flows=4 * PORT_FLOWS,
     elsewhere=None,
 )

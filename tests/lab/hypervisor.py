@@ -30,6 +30,8 @@ class Hypervisor:
         self.name = f"hv{number}"
         self.namespace = namespace
         self.address: Address = underlay.hypervisor_address(number)
+        self.port_changes = 0
+        """Transactions in which ports came or went, up to now: at each the switch itself stands still for a moment."""
         self._children = children
         # Not the uplink's own, or the kernel would take frames from the uplink, too, and answer them twice.
         self.mac = f"02:70:77:00:00:{number:02x}"
@@ -120,6 +122,7 @@ class Hypervisor:
         for nic in (item for item in ports if isinstance(item, Nic)):
             nic.cable(self.name, self.namespace)
             self._silence(nic.port.device)
+        self.port_changes += 1
         self.vsctl(*([] if wait else ["--no-wait"]), *arguments)
 
     def unplug(self, port: Nic | Port) -> None:
@@ -132,6 +135,7 @@ class Hypervisor:
         arguments: list[str] = []
         for item in ports:
             arguments += ["--", "--if-exists", "del-port", INTEGRATION, _port(item).device]
+        self.port_changes += 1
         self.vsctl(*arguments)
         for nic in (item for item in ports if isinstance(item, Nic)):
             nic.uncable(self.name, self.namespace)
