@@ -7,7 +7,6 @@ same steps again: `make chaos SEED=7`.
 """
 
 import argparse
-import math
 import secrets
 import sys
 import time
@@ -21,6 +20,7 @@ from tests.faults import commands
 from tests.faults.__main__ import a_site
 from tests.faults.stage import Stage
 from tests.lab import Hypervisor, LabError, Port, eventually
+from tests.options import minutes
 from tests.system.conftest import BRIDGES
 
 STEPS = 25
@@ -197,13 +197,6 @@ HARMS: tuple[Deed, ...] = (
     Chaos.clear_half_of_what_is_retained,
     Chaos.write_garbage_over_what_is_retained,
 )
-
-
-def minutes(text: str) -> float:
-    """Read how long, in minutes: for argparse."""
-    if not 0 < (number := float(text)) < math.inf:
-        raise ValueError(text)
-    return number
 
 
 def main() -> int:

@@ -1,17 +1,18 @@
-"""Atheris searches where hypothesis samples, led by what code was reached.
-
-    python -m tests.fuzz bytes|bus|ovsdb MINUTES CORPUS
+"""`make fuzz`: atheris searches where hypothesis samples, led by what code was reached.
 
 `bus` and `ovsdb` have the judges of tests/core/test_hostile.py; `bytes`, quick, has the decoder alone. A finding ends
 it with the input and a traceback: say it again in a plain test. What was worth keeping lies in the folder CORPUS.
 """
 
+import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
 import atheris
+
+from tests.options import minutes
 
 with atheris.instrument_imports(include=["portwatch"]):
     from tests.core import test_hostile, test_wire
@@ -39,14 +40,19 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 }
 
 
-def main(target: str, minutes: str, corpus: str) -> None:
+def main() -> None:
     """Fuzz one target; atheris ends the process."""
-    folder = Path(corpus, target)
+    parser = argparse.ArgumentParser(prog="make fuzz", description=__doc__)
+    parser.add_argument("target", metavar="TARGET", choices=TARGETS, help=f"one of {', '.join(TARGETS)}")
+    parser.add_argument("minutes", metavar="MINUTES", type=minutes, help="how long")
+    parser.add_argument("corpus", metavar="CORPUS", type=Path, help="the folder of what was worth keeping")
+    options = parser.parse_args()
+    folder = options.corpus / options.target
     folder.mkdir(parents=True, exist_ok=True)
-    for number, seed in enumerate(_seeds(target)):
+    for number, seed in enumerate(_seeds(options.target)):
         (folder / f"seed-{number}").write_bytes(seed)
-    limits = [f"-max_total_time={float(minutes) * 60:.0f}", f"-timeout={SLOW_SECONDS}", "-len_control=0"]
-    atheris.Setup([sys.argv[0], *limits, f"-artifact_prefix={folder}-", str(folder)], TARGETS[target])
+    limits = [f"-max_total_time={options.minutes * 60:.0f}", f"-timeout={SLOW_SECONDS}", "-len_control=0"]
+    atheris.Setup([sys.argv[0], *limits, f"-artifact_prefix={folder}-", str(folder)], TARGETS[options.target])
     atheris.Fuzz()
 
 
@@ -57,4 +63,4 @@ def _seeds(target: str) -> list[bytes]:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -6,8 +6,8 @@ import time
 from contextlib import ExitStack
 
 from tests.faults.__main__ import a_site
-from tests.faults.chaos import minutes
 from tests.faults.stage import Stage
+from tests.options import minutes
 from tests.soak.soak import judge, soak
 
 
