@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 
 import structlog
 
@@ -33,7 +34,9 @@ from portwatch.switch.ofctl import OfCtl
 from portwatch.switch.programmer import Programmer
 
 TICK = 0.5
-"""Seconds between looks at what only time decides."""
+"""Seconds between looks at what only time decides, …"""
+REST = 5.0
+"""… and at most these while nothing waits for it: each look wakes a process that has nothing to do."""
 REFUSED_EVERY = 60.0
 """Seconds for which a host that comes to have another's tunnel address again is not told of again."""
 TOLD_AT_ONCE = 5
@@ -79,6 +82,8 @@ class Agent:
         self._removed: deque[tuple[int, float, ClaimKey]] = deque()
         """Ports that were wired here and have gone: the generation in which nothing of them is wanted, when seen."""
         self._loaded = asyncio.Event()
+        self._stirred = asyncio.Event()
+        """Has anything come since the last look at what only time decides?"""
         self._moves = 0
         self._frozen: set[Station] = set()
         self._apart: set[tuple[Segment, HostName]] = set()
@@ -101,14 +106,14 @@ class Agent:
     def _plugged(self, plugs: Mapping[PortId, Plug | None], seen: float) -> None:
         """Tell the reactor; when this is the first time, the programmers begin."""
         reactor = self.reactor
-        wired = {port_id: reactor.plugs[port_id] for port_id in plugs if port_id in reactor.installed}
+        wired = {port_id: reactor.plugs[port_id] for port_id in plugs if port_id in reactor.progress.installed}
         self.records.forget(plugs)
         reactor.plugged(plugs, self.picture.switch_ports, now())
         for port_id, before in wired.items():
             if port_id not in reactor.plugs:
                 claim = (before.port.network_id, self.identity.host, port_id)
-                self._removed.append((reactor.generation, seen, claim))
-        awaited = reactor.awaited
+                self._removed.append((reactor.progress.generation, seen, claim))
+        awaited = reactor.progress.awaited
         for port_id in plugs:
             if port_id in awaited:
                 self._seen.setdefault(port_id, seen)
@@ -124,7 +129,7 @@ class Agent:
     async def keep_time(self) -> None:
         """Look at what only time decides, for ever."""
         while True:
-            await asyncio.sleep(TICK)
+            await self._until_next_look()
             clock = time.monotonic()
             self.reactor.settle(now(), clock)
             self.exchange.heal(clock)
@@ -134,6 +139,16 @@ class Agent:
             self._tell_disagreements()
             self._tell_refused(clock)
             self._carry_out()
+            self._stirred.clear()
+
+    async def _until_next_look(self) -> None:
+        """Wait a moment; when nothing waits for time to pass, until something comes, but not for ever."""
+        await asyncio.sleep(TICK)
+        waits = self.reactor.waits or self.exchange.waits or (self.directory is not None and self.directory.waiting)
+        if not waits:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(REST - TICK):
+                    await self._stirred.wait()
 
     def drain(self, *, leaving: bool) -> int:
         """Mark this host's claims `leaving`, or take that back; return how many ports there are."""
@@ -176,6 +191,7 @@ class Agent:
         *since*: when the news was seen that this follows from.
         """
         reactor = self.reactor
+        self._stirred.set()
         since = time.perf_counter() if since is None else since
         if self.directory is not None and (described := self.directory.take()):
             for port_id in described:
@@ -241,7 +257,7 @@ class Agent:
     def committed(self, bridge: Bridge, generation: int) -> None:
         """A bridge holds what was wanted at *generation*."""
         installed = self.reactor.committed(bridge, generation, now())
-        done, today, reached = time.perf_counter(), now(), self.reactor.reached
+        done, today, reached = time.perf_counter(), now(), self.reactor.progress.reached
         for port_id in installed:
             if (seen := self._seen.pop(port_id, None)) is not None:
                 claim = (self.reactor.plugs[port_id].port.network_id, self.identity.host, port_id)
@@ -275,7 +291,7 @@ class _Account:
 
     @property
     def generation(self) -> int:
-        return self._agent.reactor.generation
+        return self._agent.reactor.progress.generation
 
     def is_ours(self, cookie: int) -> bool:
         return cookie == COOKIE
@@ -284,6 +300,9 @@ class _Account:
         dump = await ofctl.dump_flows(self._name, OWN.cookie, OWN.mask)
         learned = f" cookie={LEARNED_COOKIE:#x},"
         return "\n".join(line for line in dump.splitlines() if not line.startswith(learned))
+
+    def examine(self, items: Iterable[Item]) -> None:
+        self._agent.reactor.examine(self._bridge, items)
 
     def read_back(self, items: Iterable[Item]) -> Drift:
         drift = self._agent.reactor.read_back(self._bridge, items)

@@ -155,6 +155,11 @@ class Exchange:
             self._asked = snapshots.asked
             self.link.listen(self._filters())
 
+    @property
+    def waits(self) -> bool:
+        """Is there anything for the next `heal`?"""
+        return bool(self._overwritten)
+
     def _note_overwritten(self, topic: str) -> None:
         """What is retained here is not what its owner said: if that is us, it is said again at the next `heal`."""
         if f"/{self._identity.host}" in topic:
@@ -292,8 +297,8 @@ class Exchange:
         return filters
 
     def _hear(self, messages: Mapping[str, tuple[News, bool]]) -> None:
-        generation = self._reactor.generation
-        with self._reactor.together():
+        generation = self._reactor.progress.generation
+        with self._reactor.planner.together():
             for topic, (news, replayed) in messages.items():
                 try:
                     self._hear_one(news, replayed=replayed)
@@ -309,8 +314,8 @@ class Exchange:
                             more=more,
                             do="report this, it is a fault of portwatch's",
                         )
-        if self._reactor.generation != generation:
-            self.remote_seen.extend((self._reactor.generation, *each) for each in self._rewiring)
+        if self._reactor.progress.generation != generation:
+            self.remote_seen.extend((self._reactor.progress.generation, *each) for each in self._rewiring)
         self._rewiring.clear()
         self._decided()
 
@@ -325,7 +330,7 @@ class Exchange:
                 self._reactor.snapshots.unstated(network_id, host, clock)
                 self._note_overwritten(self.topics.manifest(network_id, host))
             case HostStatus():
-                before = self._reactor.hosts.get(news.host)
+                before = self._reactor.presence.hosts.get(news.host)
                 if before is not None and before.state != news.state:
                     log.info("a host changed its state", host=news.host, state=news.state, before=before.state)
                 self._reactor.seen(news, clock)

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 IpAddress = IPv4Address | IPv6Address
 IpNetwork = IPv4Network | IPv6Network
@@ -224,8 +224,7 @@ class AddressPair:
         return f"{self.mac}/{address}" if self.mac else address
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(NamedTuple):
     """What is kept apart on the wire: a network under one type and key. Peers that disagree are never mixed."""
 
     network_id: NetworkId

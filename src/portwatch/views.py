@@ -146,7 +146,7 @@ def peers(agent: Agent) -> list[View]:
     reasons = {claim.host: words for claim in reactor.fabric.claims.values() if (words := _not_mixed_in(agent, claim))}
     rows = []
     for host, number in sorted(reactor.fabric.neighbours.items()):
-        status = reactor.hosts.get(host)
+        status = reactor.presence.hosts.get(host)
         endpoint = endpoints.get(host)
         rows.append(
             {
@@ -202,7 +202,7 @@ def flows(agent: Agent) -> list[View]:
 def audit(agent: Agent) -> View:
     """Compare the incremental result with a full recompute, and what is installed with what is wanted."""
     reactor = agent.reactor
-    whole = reactor.recomputed()
+    whole = reactor.planner.recomputed()
     differing = [
         str(key)
         for bridge, ledger in reactor.ledgers.items()
@@ -287,7 +287,8 @@ def metrics(agent: Agent) -> None:
     gauges.networks.set(sum(1 for _ in reactor.fabric.networks))
     gauges.remote_ports.set(len(reactor.fabric.claims))
     hosts = Counter(
-        reactor.hosts[host].state if host in reactor.hosts else OFFLINE for host in reactor.fabric.neighbours
+        reactor.presence.hosts[host].state if host in reactor.presence.hosts else OFFLINE
+        for host in reactor.fabric.neighbours
     )
     for state in ("online", "stopped", "leaving", "offline"):
         gauges.peers.labels(state).set(hosts[state])

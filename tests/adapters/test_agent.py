@@ -1,7 +1,10 @@
 """One agent without a switch and without OVSDB: what it says of what it hears."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import datetime
 from typing import cast
 
 import pytest
@@ -24,19 +27,70 @@ NOWHERE = object()
 """Stands for partners who are not asked."""
 
 
-@pytest.mark.asyncio
-async def test_hundreds_of_hosts_that_disagree_are_told_in_a_few_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agent, "TICK", 0.001)
-    identity = Identity(HostName("hv1"), "session", an_endpoint(1))
-    one = Agent(
+def an_agent() -> Agent:
+    return Agent(
         Config(),
-        identity,
+        Identity(HostName("hv1"), "session", an_endpoint(1)),
         Picture("br-int", "br-tun"),
         cast("Database", NOWHERE),
         cast("OfCtl", NOWHERE),
         MemoryBroker(),
         Metrics("0", bridges=("br-int", "br-tun"), reasons=wire.REASONS),
     )
+
+
+@asynccontextmanager
+async def time_kept(one: Agent, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[float]]:
+    """Let the agent look at what only time decides; yield when it did."""
+    monkeypatch.setattr(agent, "TICK", 0.001)
+    monkeypatch.setattr(agent, "REST", 60.0)
+    looks: list[float] = []
+    settle = one.reactor.settle
+
+    def look(now: datetime, clock: float) -> None:
+        looks.append(clock)
+        settle(now, clock)
+
+    monkeypatch.setattr(one.reactor, "settle", look)
+    keeping = asyncio.create_task(one.keep_time())
+    yield looks
+    keeping.cancel()
+
+
+async def many_looks_long() -> None:
+    await asyncio.sleep(0.05)
+
+
+@pytest.mark.asyncio
+async def test_an_agent_for_which_nothing_waits_looks_at_the_time_when_something_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one = an_agent()
+
+    async with time_kept(one, monkeypatch) as looks:
+        await many_looks_long()
+        assert looks == []
+
+        one.drain(leaving=True)
+        await many_looks_long()
+        assert len(looks) == 1
+
+
+@pytest.mark.asyncio
+async def test_an_agent_looks_again_and_again_while_a_network_has_not_settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = an_agent()
+    port = a_port("p1")
+    one.reactor.plugged({port.port_id: Plug(port, OfPort(5))}, SWITCH_PORTS, START)
+
+    async with time_kept(one, monkeypatch) as looks:
+        await many_looks_long()
+        assert len(looks) > 2
+
+
+@pytest.mark.asyncio
+async def test_hundreds_of_hosts_that_disagree_are_told_in_a_few_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent, "TICK", 0.001)
+    one = an_agent()
     port = a_port("p1")
     one.reactor.plugged({port.port_id: Plug(port, OfPort(5))}, SWITCH_PORTS, START)
     for number in range(200):

@@ -115,7 +115,7 @@ def test_what_comes_back_to_us_is_not_refused_though_we_are_not_our_own_peer() -
 def test_a_replay_on_our_own_topic_is_not_hidden_by_the_word_before_it() -> None:
     hearer = Hearer(a_port("p1"))
     (past,) = hearer.reactor.announcer.again(START)
-    (now_said,) = hearer.reactor.announcer.repeat(PortId("p1"), START)
+    (now_said,) = hearer.reactor.announcer.insist(PortId("p1"), START, 0.0)
     topic = TOPICS.port(*past.key)
 
     for event in (now_said, past):

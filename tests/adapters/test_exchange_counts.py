@@ -125,7 +125,7 @@ async def test_news_that_rewires_is_measured_and_what_only_tells_of_progress_is_
         await agent.hear(wire.encode_event(PortUpdated(active, 2, now())))
 
         assert [claim for _, _, claim in agent.exchange.remote_seen] == [("blue", "hv2", "p2")]
-        assert agent.exchange.remote_seen[0][0] == agent.reactor.generation
+        assert agent.exchange.remote_seen[0][0] == agent.reactor.progress.generation
 
 
 async def test_who_follows_hears_of_the_end_even_if_only_the_retained_message_was_cleared(broker: Forbidding) -> None:

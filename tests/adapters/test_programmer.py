@@ -47,6 +47,9 @@ class Account:
     async def dump_flows(self, ofctl: OfCtl) -> str:
         return await ofctl.dump_flows("br-tun", OWN.cookie, OWN.mask)
 
+    def examine(self, items: Iterable[Item]) -> None:
+        pass
+
     def read_back(self, items: Iterable[Item]) -> Drift:
         return self._ledger.read_back(items)
 

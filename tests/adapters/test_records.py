@@ -57,7 +57,7 @@ class Host:
                 self.agent.reactor.read_back(bridge, [])
             ledger.take()
             ledger.committed()
-            self.agent.committed(bridge, self.agent.reactor.generation)
+            self.agent.committed(bridge, self.agent.reactor.progress.generation)
 
     def ofport(self, name: str) -> int | None:
         plug = self.picture.plugs.get(PortId(name))

@@ -25,7 +25,8 @@ from portwatch.fabric.announcer import Identity
 from portwatch.fabric.attachment import SwitchPorts
 from portwatch.fabric.directory import Directory
 from portwatch.fabric.pipeline import Bridge, Policy
-from portwatch.fabric.reactor import PortRecord, Reactor, StaleEvent
+from portwatch.fabric.reactor import Reactor, StaleEvent
+from portwatch.fabric.status import PortRecord
 from portwatch.fabric.tenure import Reply, Tenure
 from portwatch.model import (
     GENEVE,
@@ -292,7 +293,9 @@ class Host:
     def read_back(self) -> None:
         """Read both bridges back."""
         for bridge, switch in self.bridges.items():
-            self.reactor.read_back(bridge, switch.items())
+            items = list(switch.items())
+            self.reactor.examine(bridge, items[::2])  # in parts, as the programmer does; of all of them or not
+            self.reactor.read_back(bridge, items)
             self.reactor.committed(bridge, -1, self.now)
         self.fleet.carry_out(self)
 
@@ -501,7 +504,9 @@ class Fleet:
         """Let every host look at what only time decides."""
         for host in self.hosts.values():
             if host.alive:
+                before = None if host.reactor.waits or host.reactor.fabric.moves.frozen else _decided(host.reactor)
                 host.reactor.settle(self.now, self.clock)
+                assert before in (None, _decided(host.reactor)), "it said that nothing waits for this look"
                 self._ask_again(host)
                 self.carry_out(host)
 
@@ -649,7 +654,7 @@ class Fleet:
             if not (host.alive and host.news):
                 continue
             host.news = False
-            for bridge, whole in host.reactor.recomputed().items():
+            for bridge, whole in host.reactor.planner.recomputed().items():
                 where, ledger, switch = f"{host.name} {bridge}", host.reactor.ledgers[bridge], host.bridges[bridge]
                 assert ledger.wanted == whole, f"{where}: the increments differ from a full recompute"
                 assert switch.flows[STRANGERS_FLOW.key] == STRANGERS_FLOW
@@ -688,7 +693,7 @@ class Fleet:
     def _program(self, host: Host, bridge: Bridge) -> None:
         reactor, ledger = host.reactor, host.reactor.ledgers[bridge]
         while ledger.known and ledger.owes and bridge in host.programmed:
-            generation = reactor.generation
+            generation = reactor.progress.generation
             host.bridges[bridge].commit(ledger.take().text())
             ledger.committed()
             reactor.committed(bridge, generation, host.now)
@@ -765,3 +770,9 @@ def _is_programmed(item: Item) -> bool:
 def _covers(one: str, topic: str) -> bool:
     levels, wanted = topic.split("/"), one.split("/")
     return len(levels) == len(wanted) and all(want in ("+", have) for want, have in zip(wanted, levels, strict=True))
+
+
+def _decided(reactor: Reactor) -> tuple[object, ...]:
+    """Return what a reactor has decided, so far as others can see it."""
+    owed = tuple(frozenset(ledger.installed.items() ^ ledger.wanted.items()) for ledger in reactor.ledgers.values())
+    return reactor.progress.generation, owed, len(reactor.events), frozenset(reactor.manifests)

@@ -80,7 +80,7 @@ def unplug(reactor: Reactor, *ports: Port) -> None:
 
 
 def hear(reactor: Reactor, *claims: Claim) -> None:
-    with reactor.together():
+    with reactor.planner.together():
         for claim in claims:
             reactor.heard(PortAdded(claim, 1, NOW), NOW, 0.0)
 
@@ -91,7 +91,7 @@ def commit(reactor: Reactor) -> None:
         for bridge, ledger in reactor.ledgers.items():
             ledger.take()
             ledger.committed()
-            reactor.committed(bridge, reactor.generation, NOW)
+            reactor.committed(bridge, reactor.progress.generation, NOW)
 
 
 def said(reactor: Reactor, port: Port) -> tuple[Status, str | None]:
@@ -378,4 +378,4 @@ def commit_nothing(reactor: Reactor) -> None:
         bundle = ledger.take()
         assert bundle.text() == "", bridge
         ledger.committed()
-        reactor.committed(bridge, reactor.generation, NOW)
+        reactor.committed(bridge, reactor.progress.generation, NOW)

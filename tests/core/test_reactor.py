@@ -9,9 +9,11 @@ import pytest
 from portwatch import wire
 from portwatch.bus.connection import Publication
 from portwatch.events import ClaimGone, PortEvent, PortRemoved, PortUpdated, key_of, manifest_of
+from portwatch.fabric.announcer import INSIST_EVERY
 from portwatch.fabric.claims import Rule
 from portwatch.fabric.pipeline import Policy
-from portwatch.fabric.reactor import PortRecord, StaleEvent
+from portwatch.fabric.reactor import StaleEvent
+from portwatch.fabric.status import PortRecord
 from portwatch.model import (
     SEQ_MAX,
     Claim,
@@ -207,7 +209,7 @@ def test_a_port_is_active_once_both_bridges_hold_its_flows() -> None:
 def test_what_was_committed_before_the_port_came_does_not_make_it_active() -> None:
     fleet = a_fleet("p2")
     host = fleet["hv1"]
-    before = host.reactor.generation
+    before = host.reactor.progress.generation
     host.programmed = set()
     host.plug(P1)
 
@@ -222,7 +224,7 @@ def test_the_ports_that_a_commit_installs_are_told() -> None:
     host = fleet["hv1"]
     host.programmed = set()
     host.plug(P1)
-    generation = host.reactor.generation
+    generation = host.reactor.progress.generation
 
     assert host.reactor.committed(INT, generation, host.now) == ()
     assert host.reactor.committed(TUN, generation, host.now) == ("p1",)
@@ -1320,6 +1322,36 @@ def test_an_inherited_entry_gives_way_to_flooding_as_soon_as_somebody_shares_the
     assert fleet.hears("hv2/p2", mac("p1")) == {"hv3/p1"}
 
 
+def test_a_settled_fleet_waits_for_nothing() -> None:
+    fleet = a_fleet("p1", "p2", "p3")
+
+    assert not any(host.reactor.waits for host in fleet.hosts.values())
+
+
+def test_a_reactor_waits_for_the_moment_at_which_it_may_insist_again() -> None:
+    reactor = a_fleet("p1", "p2")["hv1"].reactor
+    port_id, clock = PortId("p1"), 1000.0
+
+    reactor.insist(port_id, START, clock)
+    once = reactor.waits
+    reactor.insist(port_id, START, clock + 0.1)
+    twice = reactor.waits
+    reactor.settle(START, clock + INSIST_EVERY)
+
+    assert (once, twice, reactor.waits) == (False, True, False)
+
+
+def test_a_reactor_that_has_heard_something_waits_to_look_what_follows_from_it() -> None:
+    fleet = a_fleet("p1", "p2")
+    reactor = fleet["hv1"].reactor
+
+    reactor.seen(next(iter(reactor.presence.hosts.values())), fleet.clock)
+    heard = reactor.waits
+    fleet.tick()
+
+    assert (heard, reactor.waits) == (True, False)
+
+
 def test_nothing_is_kept_of_an_inheritance_that_is_over() -> None:
     fleet = a_fleet("p1", "p2", "p3")
     host = fleet["hv2"]
@@ -1572,7 +1604,7 @@ def test_the_last_wills_of_all_at_once_delete_nothing() -> None:
     fleet.settle(3600)
 
     assert fleet["hv1"].flows() == before
-    assert fleet["hv1"].reactor.hosts[fleet["hv2"].name].state == "offline"
+    assert fleet["hv1"].reactor.presence.hosts[fleet["hv2"].name].state == "offline"
 
 
 def test_while_the_bus_is_away_ports_here_are_wired_all_the_same() -> None:
@@ -1740,7 +1772,7 @@ def test_a_host_that_an_operator_forgot_is_gone() -> None:
     fleet.settle()
 
     assert fleet["hv1"].peers() == {"hv2"}
-    assert "hv3" not in fleet["hv1"].reactor.hosts
+    assert "hv3" not in fleet["hv1"].reactor.presence.hosts
     assert fleet["hv1"].reactor.snapshots.incomplete(fleet.clock + 60) == {}
 
 
@@ -1837,7 +1869,7 @@ def refuse(fleet: Fleet, host: Host, fragment: str) -> None:
             if fragment in mod.line:
                 ledger.refuse(mod, "OFPBAC_BAD_TYPE")
         while ledger.owes:
-            generation = host.reactor.generation
+            generation = host.reactor.progress.generation
             host.bridges[bridge].commit(ledger.take().text())
             ledger.committed()
             host.reactor.committed(bridge, generation, host.now)

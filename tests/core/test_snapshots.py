@@ -482,6 +482,23 @@ def test_of_what_does_not_come_others_are_asked_for_first_and_ever_more_rarely()
     assert sorted(asked[10] + asked[30]) == sorted(f"far{number}" for number in range(8))
 
 
+def test_nothing_is_asked_for_again_while_the_broker_still_replays() -> None:
+    snapshots = a_snapshot(ON_HV3)
+    state(snapshots, HV2, P2, P3)
+    snapshots.arrived(P2, START + 9, replayed=True)
+
+    assert snapshots.to_ask_again(START + 18) == {}
+    assert snapshots.to_ask_again(START + 19) == {BLUE: (HV2,)}
+
+
+def test_what_is_just_said_puts_no_asking_off() -> None:
+    snapshots = a_snapshot(ON_HV3)
+    state(snapshots, HV2, P2, P3)
+    snapshots.arrived(P2, START + 9)
+
+    assert snapshots.to_ask_again(START + 10) == {BLUE: (HV2,)}
+
+
 def test_a_host_with_more_than_a_portion_is_asked_for_alone() -> None:
     snapshots = a_snapshot()
     state(snapshots, HV2, *(a_claim(a_port(f"p{port}")) for port in range(1000)))

@@ -43,7 +43,8 @@ RECEIVE_MAXIMUM: Final = 65535
 default configuration drops, in silence, what goes beyond: of 20,000 retained messages it delivers 13,000 this
 way, and 1,020 by its own choice."""
 GOODBYE_SECONDS: Final = 1.0
-TICK_SECONDS: Final = 1.0
+TICKS: Final = 4
+"""How often within the shortest of our limits time is looked at: each look wakes a process that has nothing to do."""
 AGAIN_SECONDS: Final = 3.0
 """After which a publication without an answer is sent once more."""
 
@@ -334,13 +335,14 @@ class _MqttConnection:
             self._wire.flush()
 
     def _tick(self) -> None:
-        """Once a second: paho's keepalive, and a limit to a broker that lives and does not acknowledge."""
+        """Time has passed: paho's keepalive, and a limit to a broker that lives and does not acknowledge."""
         self._step(self._paho.loop_misc)
         self._step(self._send_again)
         if self._window.silence(self._loop.time()) > self._settings.answer_timeout:
             self._lose(f"no acknowledgement within {self._settings.answer_timeout:g} s")
         if not self._end.came:
-            self._ticker = self._loop.call_later(TICK_SECONDS, self._tick)
+            limits = (self._settings.answer_timeout, self._paho.keepalive)  # the broker may have shortened that
+            self._ticker = self._loop.call_later(min(filter(None, limits)) / TICKS, self._tick)
 
     def _send_again(self) -> None:
         """Send once more what has waited for long at a broker from which something else has come since.

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Final
 
 from portwatch.events import (
     ClaimKey,
@@ -15,6 +16,9 @@ from portwatch.events import (
     manifest_of,
 )
 from portwatch.model import SEQ_MAX, Claim, HostName, NetworkId, Port, PortId, Status, TunnelEndpoint
+
+INSIST_EVERY: Final = 1.0
+"""Seconds between two repetitions of a claim that others clear or overwrite: no two ever shout each other down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,10 @@ class Announcer:
         """Claims that we ended on this connection to the bus: what still comes of them is an echo."""
         self._echoes: dict[PortId, int] = {}
         """The revision of each claim that has come back to us from the bus."""
+        self._insisted: dict[PortId, float] = {}
+        """When a claim was last said again because of others."""
+        self._to_insist: dict[PortId, int] = {}
+        """The claims that are to be said again for that, after which revision."""
         self._revision = 0
         """The highest used for a port that has gone: should it come back, its topic and readers are the same."""
         self._shares: dict[NetworkId, set[PortId]] = {}
@@ -82,7 +90,8 @@ class Announcer:
         last = replace(before, revision=_after(before.revision))
         self._revision = max(self._revision, last.revision)
         self._share_out(before, None)
-        self._echoes.pop(port_id, None)
+        for table in (self._echoes, self._insisted, self._to_insist):
+            table.pop(port_id, None)
         self.ended.add(key_of(before))
         return self._stamped(changes(last, None), now)
 
@@ -126,11 +135,28 @@ class Announcer:
             return False
         return self._echoes.pop(key[2], None) == claim.revision
 
-    def repeat(self, port_id: PortId, now: datetime, after: int = 0) -> tuple[PortEvent, ...]:
-        """Say a claim again that somebody else has cleared or overwritten; *after* the revision that he gave it."""
+    def insist(self, port_id: PortId, now: datetime, clock: float, after: int = 0) -> tuple[PortEvent, ...]:
+        """Say a claim again that somebody else has cleared or overwritten, with a revision *after* that of his.
+
+        Not at once when that was said just now: `settle` makes up for it. *clock*: seconds that only go forward.
+        """
+        if clock - self._insisted.get(port_id, -INSIST_EVERY) < INSIST_EVERY:
+            self._to_insist[port_id] = max(after, self._to_insist.get(port_id, 0))
+            return ()
+        self._insisted[port_id] = clock
         claim = self.claims[port_id]
         claim = self.claims[port_id] = replace(claim, revision=_after(max(claim.revision, after)))
         return self._stamped((PortUpdated(claim),), now)
+
+    @property
+    def waits(self) -> bool:
+        """Is there a claim to be said again as soon as it may be?"""
+        return bool(self._to_insist)
+
+    def settle(self, now: datetime, clock: float) -> tuple[PortEvent, ...]:
+        """Time has passed: say again what was to wait, if it may be said by now."""
+        waiting, self._to_insist = self._to_insist, {}
+        return tuple(event for port_id, after in waiting.items() for event in self.insist(port_id, now, clock, after))
 
     def disown(self, claim: Claim, now: datetime) -> tuple[PortEvent, ...]:
         """End a claim that an earlier process of this host left on the bus."""

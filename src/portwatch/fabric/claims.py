@@ -57,10 +57,12 @@ def rank(claim: Claim) -> tuple[int, int, tuple[int, int], HostName, str]:
 
 def winner(claims: Collection[Claim], here: HostName | None, *, frozen: bool = False) -> Verdict:
     """Return who gets the frames, over all claims of one (network, MAC), as host *here* sees it; None: any other."""
-    present = sorted((claim for claim in claims if claim.forwards), key=rank)
+    present = [claim for claim in claims if claim.forwards]
     if not present:
         return Verdict(None, Rule.NONE)
-    ours = tuple(claim for claim in present if claim.host == here)
+    if len(present) > 1:
+        present.sort(key=rank)
+    ours = tuple([claim for claim in present if claim.host == here])
     local = next((claim for claim in ours if claim.port.state is State.ACTIVE or claim.port.distributed), None)
     shared = any(claim.port.kind is Kind.SHARED for claim in present)
     fought_over = frozen and len(present) > 1

@@ -32,8 +32,10 @@ class Inheritance:
         self._heard: dict[NetworkId, set[TunnelEndpoint]] = {}
 
     def found(self, items: Iterable[Item]) -> None:
-        """The tunnel bridge held *items* of ours when we came."""
+        """A bridge held these *items* of ours when we came. They may be told in parts, and again."""
         for item in items:
+            if self._knows(item):
+                continue
             purpose = self._purpose(item)
             if purpose.vlan is None or not purpose.endpoints:
                 continue
@@ -80,10 +82,13 @@ class Inheritance:
         return not served <= self._heard_in(segment.network_id)
 
     def _purpose(self, item: Item) -> Purpose:
+        if not self._knows(item):
+            self._purposes[item.key] = item, Purpose.of(item)
+        return self._purposes[item.key][1]
+
+    def _knows(self, item: Item) -> bool:
         known = self._purposes.get(item.key)
-        if known is None or known[0] is not item:
-            known = self._purposes[item.key] = item, Purpose.of(item)
-        return known[1]
+        return known is not None and known[0] is item
 
     def _waits(self, segment: Segment, vlan: LocalVlan) -> bool:
         """Is not all heard of yet to whom the segment's floods went?"""

@@ -1,8 +1,8 @@
 """What an item that the switch holds is for: read from its match and actions, when nobody remembers who wanted it."""
 
-from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address
-from typing import Self
+from typing import NamedTuple, Self
 
 from portwatch.fabric.groups import AFRESH
 from portwatch.fabric.tables import (
@@ -47,8 +47,7 @@ def farewell(item: Flow) -> tuple[Purge, ...]:
     return ()
 
 
-@dataclass(frozen=True, slots=True)
-class Purpose:
+class Purpose(NamedTuple):
     """For whose sake an item is there, as far as other hosts' claims decide it."""
 
     vlan: LocalVlan | None
@@ -67,9 +66,10 @@ class Purpose:
     @classmethod
     def of(cls, item: Item) -> Self:
         """Read it from the item."""
-        station = station_of(item)
+        vlan = depends_on(item)
+        station = station_of(item) if vlan is not None else None
         return cls(
-            vlan=depends_on(item),
+            vlan=vlan,
             peer=accepted_peer(item),
             station=station,
             mac=None if station is None else _mac_of(station),
@@ -94,9 +94,8 @@ def accepted_peer(item: Item) -> TunnelEndpoint | None:
     """Return the endpoint whose packets *item* takes in: wanted for the sake of any segment."""
     if isinstance(item, Group):
         return None
-    heads = ("tun_src=", "tun_ipv6_src=")
-    found = (ip_address(field.partition("=")[2]) for field in item.key.match if field.startswith(heads))
-    return next(found, None)
+    text = next((field for field in item.key.match if field.startswith(("tun_src=", "tun_ipv6_src="))), None)
+    return _endpoint(text.partition("=")[2]) if text is not None else None
 
 
 def station_of(item: Item) -> tuple[Field, ...] | None:
@@ -127,13 +126,20 @@ def serves_relays(item: Item) -> bool:
 def tunnels_to(item: Item) -> set[TunnelEndpoint]:
     """Return the endpoints that *item* sends to."""
     actions = item.actions if isinstance(item, Flow) else [each for bucket in item.buckets for each in bucket.actions]
-    texts = (action.removeprefix("set_field:").partition("->") for action in actions)
-    return {ip_address(value) for value, _, field in texts if field in ("tun_dst", "tun_ipv6_dst")}
+    texts = [action for action in actions if action.endswith(("->tun_dst", "->tun_ipv6_dst"))]
+    return {_endpoint(text.removeprefix("set_field:").partition("->")[0]) for text in texts}
+
+
+_endpoint = lru_cache(maxsize=4096)(ip_address)
+"""Hundreds of entries lead to one endpoint."""
 
 
 def _matched(key: FlowKey, name: str) -> str | None:
-    words = (field.partition("=") for field in key.match)
-    return next((value for field, _, value in words if field == name), None)
+    head = f"{name}="
+    for field in key.match:
+        if field.startswith(head):
+            return field[len(head) :]
+    return None
 
 
 def _vlan_matched(key: FlowKey) -> LocalVlan | None:

@@ -4,11 +4,9 @@ It owns the fabric and one ledger a bridge, and it is the same for live updates,
 bring the time and do the work: no clock, no I/O.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from collections.abc import Set as AbstractSet
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime
 from functools import partial
 
 from portwatch.events import (
@@ -25,44 +23,33 @@ from portwatch.fabric.announcer import Announcer, Identity
 from portwatch.fabric.attachment import SwitchPorts
 from portwatch.fabric.fabric import Fabric
 from portwatch.fabric.inheritance import Inheritance
-from portwatch.fabric.keys import Base, Flood, Key, LocalFlood, Touched, Unicast, Wire
+from portwatch.fabric.keys import Base, Touched
 from portwatch.fabric.neighbors import is_optional
-from portwatch.fabric.pipeline import Bridge, Policy, plan
+from portwatch.fabric.pipeline import Bridge, Policy
+from portwatch.fabric.planner import Planner
+from portwatch.fabric.presence import Presence, residence
+from portwatch.fabric.progress import Progress
 from portwatch.fabric.purpose import farewell, is_ours
 from portwatch.fabric.sequences import Sequences
 from portwatch.fabric.snapshots import Snapshots
+from portwatch.fabric.status import PortRecord, refusal, status_of
 from portwatch.fabric.tables import OWN
 from portwatch.model import (
     Claim,
     HostName,
-    LocalVlan,
     NetworkId,
     Plug,
     Port,
     PortId,
     State,
     Status,
-    TunnelEndpoint,
 )
-from portwatch.openflow.flow import Item, ItemKey
+from portwatch.openflow.flow import Item
 from portwatch.openflow.ledger import Drift, Ledger
-
-INSIST_EVERY = 1.0
-"""Seconds between two repetitions of a claim that others clear or overwrite: no two ever shout each other down."""
 
 
 class StaleEvent(ValueError):
     """An event of the session we hold, with a lower revision: the broker or a bridge replays the past."""
-
-
-@dataclass(frozen=True, slots=True)
-class PortRecord:
-    """What a Port row shall remember of us. `vlan` None: the port is not wired, and its tag is no business of ours."""
-
-    network_id: NetworkId | None
-    vlan: LocalVlan | None
-    seq: int
-    installed: bool
 
 
 class Reactor:
@@ -71,47 +58,33 @@ class Reactor:
     def __init__(self, identity: Identity, policy: Policy, grace: float | None = None) -> None:
         """*grace*: for how many seconds the claims of a host that went offline count; None for ever."""
         self.identity = identity
-        self.policy = policy
         self.fabric = Fabric(identity.host, identity.endpoint)
         self.announcer = Announcer(identity)
         self.snapshots = Snapshots(identity.host)
-        self.hosts: dict[HostName, HostStatus] = {}
+        self.presence = Presence()
         self.plugs: dict[PortId, Plug] = {}
-        self._endpoints: dict[HostName, TunnelEndpoint] = {}
-        self._inheritance = Inheritance(self.fabric, self.snapshots, self._endpoints)
+        self._inheritance = Inheritance(self.fabric, self.snapshots, self.presence.endpoints)
         self._sequences = Sequences(self.fabric)
         inherits = self._inheritance
         self.ledgers = {
             bridge: Ledger(OWN, farewell, partial(inherits.spare, bridge), is_optional, inherits.serves_many)
             for bridge in Bridge
         }
-        self.generation = 0
-        """Counts the inputs that changed what is wanted."""
+        self.progress = Progress()
+        self.planner = Planner(self.fabric, policy, self.ledgers, self.progress)
         self.events: list[PortEvent] = []
         """To publish, in order. The caller takes them."""
         self.manifests: set[NetworkId] = set()
         """Networks whose manifest of ours is to be published anew. The caller takes them."""
         self.records: dict[PortId, PortRecord] = {}
         """To write to Port rows. The caller takes them."""
-        self._changed: set[PortId] = set()
-        self._awaiting: dict[PortId, int] = {}
-        self._installed: set[PortId] = set()
-        self._done = dict.fromkeys(Bridge, -1)
         self._left_behind: dict[ClaimKey, Claim] = {}
-        self._insisted: dict[PortId, float] = {}
-        """When a claim was last said again because of others."""
-        self._to_insist: dict[PortId, int] = {}
-        """The claims that are to be said again for that, after which revision."""
         self._loaded = False
         self._said_more = False
-        self._clock = 0.0
         self._grace = grace
         self.leaving = False
         """Has an operator drained this host?"""
-        self._offline_since: dict[HostName, float] = {}
-        self._online_since: dict[HostName, float] = {}
-        self._collected: Touched | None = None
-        self._wants({Base()})
+        self.planner.wants({Base()})
 
     # --- OVSDB says ---------------------------------------------------------------------------------------------------
 
@@ -137,8 +110,8 @@ class Reactor:
             self.snapshots.ignore(network_id)
             self._reconsider()
         again, admitted = self.fabric.retry_waiting()
-        self._wants(touched | again)
-        self._await((*admitted, *(self._awaiting if other_ways else ())))
+        self.planner.wants(touched | again)
+        self.progress.expect((*admitted, *(self.progress.awaited if other_ways else ())))
         for port_id in {*plugs, *admitted}:
             self._tell(port_id, now)
         if not self._loaded:
@@ -146,7 +119,7 @@ class Reactor:
             for claim in self._left_behind.values():
                 self._left_over(claim, now)
             self._left_behind.clear()
-        self._progress(now)
+        self._advance(now)
 
     def drain(self, now: datetime, *, leaving: bool) -> int:
         """Let this host's ports go elsewhere, or no more: mobility.md, state `leaving`. Return how many there are."""
@@ -161,14 +134,14 @@ class Reactor:
     def connecting(self) -> None:
         """A connection to the bus begins: what is retained there under our name comes, and is no mere echo."""
         self.announcer.connecting()
-        self._online_since.clear()  # what was true on another connection, with another broker perhaps, proves nothing
+        self.presence.connecting()
 
     def heard(self, event: PortEvent | ClaimGone, now: datetime, clock: float, *, replayed: bool = True) -> bool:
         """Another host's event; `StaleEvent` when it is older than what is held. False when it is of no interest here.
 
         *replayed*: it was retained before we subscribed, so it is older than what has happened here since.
         """
-        self._clock = clock
+        self.planner.clock = clock
         network_id, host, _ = event.key
         if host == self.identity.host:
             if isinstance(event, PortEvent):
@@ -191,8 +164,8 @@ class Reactor:
         self._said_more = True
         if replayed and (held is None or held.seq != event.claim.seq):
             self._sequences.came_before(event.claim, now)
-        self._wants(self.fabric.feed(event.claim))
-        self._withdraw(self.snapshots.arrived(event.claim, clock))
+        self.planner.wants(self.fabric.feed(event.claim))
+        self._withdraw(self.snapshots.arrived(event.claim, clock, replayed=replayed))
         return True
 
     def stated(self, manifest: Manifest, clock: float) -> None:
@@ -210,27 +183,15 @@ class Reactor:
         Only who set `peers.grace` lets them go, that long after the last will. `stopped` is no absence: it was meant.
         """
         self._said_more = True
-        before = self.hosts.get(status.host)
-        self.hosts[status.host] = status
-        if status.state == OFFLINE:
-            self._offline_since.setdefault(status.host, clock)
-        else:
-            self._offline_since.pop(status.host, None)
-            self._wants(self.fabric.readmit(status.host))
-        if not status.lives:
-            self._online_since.pop(status.host, None)
-        elif before is None or before.session != status.session or status.host not in self._online_since:
-            self._online_since[status.host] = clock
-        if status.tunnel_ip is not None:
-            self._endpoints[status.host] = status.tunnel_ip
-        since = status.tunnel_since or status.started_at or datetime.min.replace(tzinfo=UTC)
-        residence = (status.tunnel_ip, since) if status.lives and status.tunnel_ip is not None else None
-        self._wants(self.fabric.resides(status.host, residence))
+        self.presence.seen(status, clock)
+        if status.state != OFFLINE:
+            self.planner.wants(self.fabric.readmit(status.host))
+        self.planner.wants(self.fabric.resides(status.host, residence(status)))
 
     def forgot(self, host: HostName) -> None:
         """A host's status was cleared: an operator has forgotten it."""
-        self.hosts.pop(host, None)
-        self._wants(self.fabric.resides(host, None))
+        self.presence.forgot(host)
+        self.planner.wants(self.fabric.resides(host, None))
 
     def settle(self, now: datetime, clock: float) -> None:
         """Time has passed: networks may have become complete, and what was spared for their sake may go."""
@@ -238,17 +199,20 @@ class Reactor:
         if settled or (self._said_more and any(ledger.spares for ledger in self.ledgers.values())):
             self._reconsider()
         self._said_more = False
-        self._clock = clock
-        waiting, self._to_insist = self._to_insist, {}
-        for port_id, after in waiting.items():
-            self.insist(port_id, now, clock, after)
-        self._wants(self.fabric.thaw(clock))
+        self.planner.clock = clock
+        self._publish(self.announcer.settle(now, clock))
+        self.planner.wants(self.fabric.thaw(clock))
         if self._grace is not None:
-            for host, since in self._offline_since.items():
-                if clock - since >= self._grace:
-                    self._wants(self.fabric.dismiss(host))
-        self._withdraw(self.snapshots.silent(self._online_since, clock))
+            for host in self.presence.gone(clock - self._grace):
+                self.planner.wants(self.fabric.dismiss(host))
+        self._withdraw(self.snapshots.silent(self.presence.online_since, clock))
         self._grow_up(self._sequences.young_in(settled), now)
+
+    @property
+    def waits(self) -> bool:
+        """Is there anything that goes on with time alone, so that `settle` is to be called soon?"""
+        dismissing = self._grace is not None and not self.presence.gone() <= self.fabric.dismissed
+        return dismissing or self._said_more or self.announcer.waits or self.snapshots.waits
 
     def say_again(self, now: datetime) -> tuple[PortEvent, ...]:
         """Return all our claims as events: for a new connection to the broker."""
@@ -259,51 +223,25 @@ class Reactor:
 
     def insist(self, port_id: PortId, now: datetime, clock: float, after: int = 0) -> None:
         """Say a claim again that somebody else has cleared or overwritten, with a revision *after* that of his."""
-        if clock - self._insisted.get(port_id, -INSIST_EVERY) < INSIST_EVERY:
-            self._to_insist[port_id] = max(after, self._to_insist.get(port_id, 0))
-            return
-        self._insisted[port_id] = clock
-        self._publish(self.announcer.repeat(port_id, now, after))
-
-    @contextmanager
-    def together(self) -> Iterator[None]:
-        """Plan once what several messages touch: what they change together costs as if one had said it."""
-        collected: Touched = set()
-        self._collected = collected
-        try:
-            yield
-        finally:
-            self._collected = None
-            self._wants(collected)
+        self._publish(self.announcer.insist(port_id, now, clock, after))
 
     # --- the switch says ----------------------------------------------------------------------------------------------
+
+    def examine(self, bridge: Bridge, items: Iterable[Item]) -> None:
+        """The bridge holds these, too, as `read_back` will tell: to look at all of them at once would take long."""
+        if self.ledgers[bridge].fresh:
+            self._inheritance.found(item for item in items if is_ours(item))
 
     def read_back(self, bridge: Bridge, items: Iterable[Item]) -> Drift:
         """The bridge holds *items*; those of others are passed over."""
         ours = [item for item in items if is_ours(item)]
-        if bridge is Bridge.TUNNEL and self.ledgers[bridge].fresh:
-            self._inheritance.found(ours)
+        self.examine(bridge, ours)
         return self.ledgers[bridge].read_back(ours)
 
     def committed(self, bridge: Bridge, generation: int, now: datetime) -> tuple[PortId, ...]:
         """The bridge holds what was wanted at *generation*. Return the ports that are installed by this."""
-        self._done[bridge] = max(self._done[bridge], generation)
-        return self._progress(now)
-
-    @property
-    def reached(self) -> int:
-        """The generation that both bridges hold by now."""
-        return min(self._done.values())
-
-    @property
-    def awaited(self) -> AbstractSet[PortId]:
-        """The ports whose flows are not yet committed."""
-        return self._awaiting.keys()
-
-    @property
-    def installed(self) -> AbstractSet[PortId]:
-        """The ports whose flows are committed."""
-        return self._installed
+        self.progress.committed(bridge, generation)
+        return self._advance(now)
 
     # --- questions ----------------------------------------------------------------------------------------------------
 
@@ -317,14 +255,6 @@ class Reactor:
         """The other hosts whose status matters here: those in our networks."""
         stated = (self.snapshots.hosts(network_id) for network_id in self.fabric.networks)
         return {*self.fabric.neighbours, *(host for hosts in stated for host in hosts)} - {self.identity.host}
-
-    def recomputed(self) -> dict[Bridge, dict[ItemKey, Item]]:
-        """Return what is wanted, computed from nothing but the fabric: must equal the ledgers'."""
-        whole: dict[Bridge, dict[ItemKey, Item]] = {bridge: {} for bridge in Bridge}
-        for key in self.fabric.everything():
-            for bridge, item in plan(self.fabric, self.policy, key):
-                whole[bridge][item.key] = item
-        return whole
 
     # --- within -------------------------------------------------------------------------------------------------------
 
@@ -340,8 +270,7 @@ class Reactor:
             if self.snapshots.settled(network_id):
                 self._sequences.grow_up((plug.port,), just_come=True)
         if before is None or _wiring(before) != _wiring(plug):
-            self._changed.add(port_id)
-            self._installed.discard(port_id)
+            self.progress.rewired(port_id)
         hint = plug.vlan if plug.remembered == network_id else None
         return self.fabric.attach(self._claim(plug), plug.ofport, hint)
 
@@ -351,11 +280,7 @@ class Reactor:
             return set()
         touched = self.fabric.detach(port_id)
         self._sequences.end(port_id)
-        self._awaiting.pop(port_id, None)
-        self._changed.discard(port_id)
-        self._installed.discard(port_id)
-        self._insisted.pop(port_id, None)
-        self._to_insist.pop(port_id, None)
+        self.progress.forget(port_id)
         self.records.pop(port_id, None)
         self._publish(self.announcer.end(port_id, now))
         return touched
@@ -383,13 +308,8 @@ class Reactor:
     def _claim_again(self, port_id: PortId, now: datetime) -> None:
         """The port has another sequence."""
         plug = self.plugs[port_id]
-        self._wants(self.fabric.attach(self._claim(plug), plug.ofport))
+        self.planner.wants(self.fabric.attach(self._claim(plug), plug.ofport))
         self._tell(port_id, now)
-
-    def _await(self, admitted: Iterable[PortId]) -> None:
-        """The ports that changed, and those *admitted* only now, are installed when what is wanted now is."""
-        self._awaiting.update(dict.fromkeys((*self._changed, *admitted), self.generation))
-        self._changed.clear()
 
     def _reconsider(self) -> None:
         """What was spared may go, if the bus has said enough by now."""
@@ -403,13 +323,14 @@ class Reactor:
         """Say how a port of ours is, if it is otherwise than last said."""
         if (plug := self.plugs.get(port_id)) is None:
             return
-        status, reason = self._status(port_id, plug)
+        problem, installed = self.fabric.problem(port_id), port_id in self.progress.installed
+        status, reason = status_of(plug, problem, refusal(plug, self.ledgers.values()), installed=installed)
         seq = self._sequences.of[port_id]
         self._publish(
             self.announcer.say(self._as_claimed(plug), seq, status, reason, now, known_before=plug.seq is not None)
         )
         segment = plug.port.segment
-        wired = segment is not None and self.fabric.problem(port_id) is None
+        wired = segment is not None and problem is None
         if wired and status is Status.BUILD and not (plug.installed and self._loaded):
             return  # one write, when its flows are committed; but what is not true any more is taken back at once
         vlan = self.fabric.vlans.of.get(segment) if wired and segment else None
@@ -421,27 +342,6 @@ class Reactor:
             self.records.pop(port_id, None)
         else:
             self.records[port_id] = record
-
-    def _status(self, port_id: PortId, plug: Plug) -> tuple[Status, str | None]:
-        problem = self.fabric.problem(port_id)
-        if plug.port.fault:
-            return Status.ERROR, plug.port.fault
-        if not plug.port.admin_up:
-            return Status.DOWN, None
-        if problem is None and (refusal := self._refusal(plug)):
-            return Status.ERROR, f"flow-refused: {refusal}"
-        if problem is None:
-            return (Status.ACTIVE if port_id in self._installed else Status.BUILD), None
-        waits = problem.startswith("details-missing:")
-        return (Status.BUILD if waits else Status.ERROR), problem
-
-    def _refusal(self, plug: Plug) -> str | None:
-        """Return the switch's words on a flow of this port that it did not take."""
-        keys: list[Key] = [Wire(plug.port.port_id)]
-        if plug.port.segment and plug.port.mac:
-            keys += [Unicast(plug.port.segment, plug.port.mac), LocalFlood(plug.port.segment), Flood(plug.port.segment)]
-        ledgers = self.ledgers.values()
-        return next((words for ledger in ledgers for key in keys if (words := ledger.refusal(key))), None)
 
     def _publish(self, events: Iterable[PortEvent]) -> None:
         for event in events:
@@ -484,48 +384,26 @@ class Reactor:
         touched: Touched = set()
         for key in keys:
             touched |= self.fabric.withdraw(key)
-        self._wants(touched)
+        self.planner.wants(touched)
 
-    def _wants(self, touched: Touched) -> None:
-        """Plan what was touched anew, and tell the ledgers."""
-        if self._collected is not None:
-            self._collected |= touched
-            return
-        changed = False
-        stations = [key for key in touched if isinstance(key, Unicast)]
-        for station in stations:
-            touched = touched | self.fabric.watch_move(station.segment, station.mac, self._clock)
-        for key in touched:
-            by_bridge: dict[Bridge, list[Item]] = {bridge: [] for bridge in Bridge}
-            for bridge, item in plan(self.fabric, self.policy, key):
-                by_bridge[bridge].append(item)
-            for bridge, items in by_bridge.items():
-                changed |= self.ledgers[bridge].want(key, items)
-        if changed:
-            self.generation += 1
-
-    def _progress(self, now: datetime) -> tuple[PortId, ...]:
+    def _advance(self, now: datetime) -> tuple[PortId, ...]:
         """Find the ports whose flows are committed on both bridges by now."""
+        progress, fabric = self.progress, self.fabric
         for bridge, ledger in self.ledgers.items():
             if ledger.settled:
-                self._done[bridge] = self.generation
-        reached = self.reached
-        installed = tuple(
-            port_id
-            for port_id, generation in self._awaiting.items()
-            if generation <= reached and self.fabric.problem(port_id) is None and not self.fabric.lacks_tunnel(port_id)
-        )
+                progress.committed(bridge, progress.generation)
+        ready = progress.reached_by()
+        installed = tuple(each for each in ready if fabric.problem(each) is None and not fabric.lacks_tunnel(each))
         for port_id in installed:
-            del self._awaiting[port_id]
-            self._installed.add(port_id)
+            progress.install(port_id)
             self._tell(port_id, now)
         if all(ledger.known for ledger in self.ledgers.values()):
-            for port_id in self._awaiting:
+            for port_id in progress.awaited:
                 self._tell(port_id, now)
-        if all(ledger.settled for ledger in self.ledgers.values()) and self.fabric.vlans.rested():
-            again, admitted = self.fabric.retry_waiting()
-            self._wants(again)
-            self._await(admitted)
+        if all(ledger.settled for ledger in self.ledgers.values()) and fabric.vlans.rested():
+            again, admitted = fabric.retry_waiting()
+            self.planner.wants(again)
+            progress.expect(admitted)
         return installed
 
 

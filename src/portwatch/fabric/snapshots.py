@@ -55,8 +55,14 @@ class Snapshot:
     asked: tuple[HostName, ...] = ()
     """Of whom it was asked for again."""
     asked_at: float = 0.0
+    replayed_at: float = 0.0
+    """When something retained last came: as long as more comes, nothing need be asked for again."""
     settled: bool = False
     """Was it complete once since we listen?"""
+
+    def rests(self, now: float) -> bool:
+        """Has nothing been asked for, and nothing that is retained come, for as long as is to be waited?"""
+        return self.since is not None and now - max(self.since, self.asked_at, self.replayed_at) >= self.pause
 
 
 class Snapshots:
@@ -100,11 +106,13 @@ class Snapshots:
                 share.mismatch_since = now
             share.fresh.clear()
 
-    def arrived(self, claim: Claim, now: float) -> set[ClaimKey]:
-        """A claim arrived. Return the claims that have ended, as the manifest now proves."""
+    def arrived(self, claim: Claim, now: float, *, replayed: bool = False) -> set[ClaimKey]:
+        """A claim arrived, *replayed* or just said. Return the claims that have ended, as the manifest now proves."""
         share = self._share(claim.port.network_id, claim.host, now)
-        if share is None:
+        if share is None or claim.port.network_id is None:
             return set()
+        if replayed:
+            self._networks[claim.port.network_id].replayed_at = now
         if share.fresh.get(claim.port.port_id) == claim:
             return set()  # said again: nothing changed
         share.fresh[claim.port.port_id] = claim
@@ -185,6 +193,15 @@ class Snapshots:
         }
         return {network_id: hosts for network_id, hosts in late.items() if hosts}
 
+    @property
+    def waits(self) -> bool:
+        """Is any network not settled yet, or any share not known to be complete?"""
+        return any(
+            not snapshot.settled
+            or any(not share.complete or share.mismatch_since is not None for share in snapshot.shares.values())
+            for snapshot in self._networks.values()
+        )
+
     def silent(self, online_since: Mapping[HostName, float], now: float) -> set[ClaimKey]:
         """Return the claims of hosts that are online and state no manifest for `SILENCE`: they have no port there."""
         gone: set[ClaimKey] = set()
@@ -201,7 +218,8 @@ class Snapshots:
     def to_ask_again(self, now: float) -> dict[NetworkId, tuple[HostName, ...]]:
         """Return the networks whose mismatch lasts, and whose share of them is to be asked for again.
 
-        A portion at a time: the next as soon as the one before has come, else ever more rarely, of others first.
+        A portion at a time: the next as soon as the one before has come, else ever more rarely, of others first; not
+        while the broker still replays.
         """
         late = self.incomplete(now)
         asking = {}
@@ -212,7 +230,7 @@ class Snapshots:
             has_come = snapshot.asked and not set(snapshot.asked).intersection(late[network_id])
             if has_come:
                 snapshot.pause = ASK_AGAIN[0]
-            elif snapshot.since is None or now - max(snapshot.since, snapshot.asked_at) < snapshot.pause:
+            elif not snapshot.rests(now):
                 continue
             else:
                 snapshot.pause = min(snapshot.pause * 2, ASK_AGAIN[1])

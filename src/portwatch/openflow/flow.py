@@ -115,6 +115,8 @@ def group(group_id: int, buckets: tuple[Bucket, ...]) -> Group:
 
 def in_printed_order(match: tuple[Field, ...]) -> tuple[Field, ...]:
     """Return the fields in the order in which the switch prints them."""
+    if len(match) <= 1:
+        return match
     return tuple(sorted(match, key=lambda field: _PRINTED.get(field.partition("=")[0], len(_PRINTED))))
 
 

@@ -88,7 +88,7 @@ class Ledger:
             del self.wanted[key]
         else:
             self.wanted[key] = item
-        if item is not None and not self._serves_many(item):
+        if item is not None and key in self._inherited and not self._serves_many(item):
             self._inherited.discard(key)
         self._owed.add(key)
         return True
@@ -126,12 +126,13 @@ class Ledger:
                 if kept != want:
                     self._spared.add(key)
                 want = kept
+            if have == want:
+                continue
+            self._in_flight[key] = want
             if have is not None:
                 before[key] = have
             if want is not None:
                 after[key] = want
-            if have != want:
-                self._in_flight[key] = want
         self._owed = self._owed - taken
         leaving = {key: self._farewell(item) for key, item in before.items() if isinstance(item, Flow)}
         purges: Mapping[FlowKey, tuple[Purge, ...]] = {key: gone for key, gone in leaving.items() if gone}  # type: ignore[misc]

@@ -120,6 +120,9 @@ def _group(line: str) -> Group:
 
 def _split(text: str) -> Iterator[str]:
     """Split at the commas outside of parentheses: `learn(a,b),output:1` is two actions."""
+    if "(" not in text:
+        yield from text.split(",")
+        return
     depth = start = 0
     for place, letter in enumerate(text):
         if letter == "(":

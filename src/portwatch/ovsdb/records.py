@@ -12,7 +12,7 @@ from typing import Final, NoReturn
 import structlog
 
 from portwatch.errors import OvsdbUnavailable, TransactionFailed
-from portwatch.fabric.reactor import PortRecord
+from portwatch.fabric.status import PortRecord
 from portwatch.mailbox import Mailbox
 from portwatch.model import PortId
 from portwatch.ovsdb.database import Database

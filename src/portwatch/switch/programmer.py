@@ -9,6 +9,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import AsyncIterator, Container, Iterable
+from itertools import islice
 from time import perf_counter
 from typing import Final, NoReturn, Protocol
 
@@ -65,8 +66,11 @@ class Account(Protocol):
     async def dump_flows(self, ofctl: OfCtl) -> str:
         """Return the dump of our flows."""
 
+    def examine(self, items: Iterable[Item]) -> None:
+        """Some of what `read_back` will tell has been read."""
+
     def read_back(self, items: Iterable[Item]) -> Drift:
-        """The switch holds these."""
+        """The switch holds these, and nothing else."""
 
     def committed(self, generation: int) -> None:
         """What was wanted at *generation* stands in the switch."""
@@ -251,10 +255,11 @@ class Programmer:
         if self._ledger.known and dumps == self._held:
             return Drift(0, 0, 0)
         items: list[Item] = [*parse.groups(dumps[1], self._account.group_ids)]
-        for number, flow in enumerate(parse.flows(dumps[0])):
-            items.append(flow)
-            if number % SLICE == SLICE - 1:
-                await asyncio.sleep(0)
+        flows = parse.flows(dumps[0])
+        while part := list(islice(flows, SLICE)):
+            self._account.examine(part)
+            items += part
+            await asyncio.sleep(0)
         first = not self._ledger.known
         drift = self._account.read_back(items)
         self._read_took = perf_counter() - started
@@ -268,6 +273,7 @@ class Programmer:
                 items=len(self._ledger.installed),
                 seconds=round(perf_counter() - started, 4),
             )
+        await asyncio.sleep(0)  # that was a large step, and what follows may be another
         return drift
 
     async def _pause(self) -> bool:
