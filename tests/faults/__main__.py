@@ -8,7 +8,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.faults.fault import Fault
 from tests.faults.matrix import CHAPTERS
 from tests.faults.runner import INTERVAL, Outcome, suffer
-from tests.faults.stage import Stage
+from tests.faults.stage import Loss, Stage
 from tests.lab import Lab, LabError, shell
 from tests.system.conftest import Site
 
@@ -42,21 +42,22 @@ def main() -> int:
     ]
     if not any(faults for _, faults in chapters):
         parser.error(f"-k {options.k}: no row has that in its name; docs/reliability.md names them")
-    outcomes: list[list[Outcome]] = []
+    rounds: list[list[list[Outcome]]] = []
+    """Of each round: of each chapter: of each row."""
     held = True
     with ExitStack() as stack:
         stage = Stage(a_site(stack))
         for number in range(options.rounds):
             if options.rounds > 1:
                 print(f"\n=== round {number + 1} of {options.rounds}")
-            outcomes = []
+            rounds.append([])
             for about, faults in chapters:
                 if faults:
                     print(f"\n{about}")
-                outcomes.append([_play(stage, fault) for fault in faults])
-            held &= not any(outcome.wrong for chapter in outcomes for outcome in chapter)
+                rounds[-1].append([_play(stage, fault) for fault in faults])
+            held &= not any(outcome.wrong for chapter in rounds[-1] for outcome in chapter)
     if held and not options.k:
-        _write(zip((about for about, _ in chapters), outcomes, strict=True))
+        _write((about for about, _ in chapters), rounds)
         print(f"\nwritten to {PAGE}")
     print("\nAll of it held." if held else "\nIt did not hold.")
     return 0 if held else 1
@@ -81,8 +82,8 @@ def _play(stage: Stage, fault: Fault) -> Outcome:
         outcome = suffer(stage, fault)
     except (LabError, AssertionError, OSError) as error:
         outcome = Outcome(fault, notes=stage.notes, wrong=[str(error)])
-    print(f"{_lost(outcome):>18} {_silence(outcome):>26}", end="")
-    print(f"  converged {outcome.seconds:5.1f} s  flows {_flows(outcome):>10}", end="")
+    lost, silence, converged, flows, _ = _figures([outcome])
+    print(f"{lost:>18} {silence:>26}  converged {converged:>7}  flows {flows:>10}", end="")
     print(f"  ({time.monotonic() - started:.1f} s)")
     for words in outcome.notes:
         print(f"      {words}")
@@ -91,37 +92,49 @@ def _play(stage: Stage, fault: Fault) -> Outcome:
     return outcome
 
 
-def _write(chapters: Iterable[tuple[str, list[Outcome]]]) -> None:
+def _write(abouts: Iterable[str], rounds: list[list[list[Outcome]]]) -> None:
     """Put the table between its marks."""
     before, rest = PAGE.read_text().split(BEGIN)
     _, after = rest.split(END)
-    table = "".join(f"| **{about}** | | | | | | |\n" + "".join(map(_row, outcomes)) for about, outcomes in chapters)
-    PAGE.write_text(f"{before}{BEGIN}{_machine()}\n\n{HEAD}{table}{END}{after}")
+    table = ""
+    for about, *chapters in zip(abouts, *rounds, strict=True):
+        table += f"| **{about}** | | | | | | |\n" + "".join(map(_row, zip(*chapters, strict=True)))
+    PAGE.write_text(f"{before}{BEGIN}{_machine()}{_how_often(len(rounds))}\n\n{HEAD}{table}{END}{after}")
 
 
-def _row(outcome: Outcome) -> str:
-    notes = "; ".join(outcome.notes)
+def _how_often(rounds: int) -> str:
+    if rounds == 1:
+        return ""
+    return f" All rows {rounds} times, one round after the other; of each row the lowest and the highest figure."
+
+
+def _row(outcomes: Sequence[Outcome]) -> str:
+    """Return one fault's row, over all rounds; what is to be said beside is that of the last."""
+    return f"| {' | '.join((outcomes[-1].fault.name, *_figures(outcomes), '; '.join(outcomes[-1].notes)))} |\n"
+
+
+def _figures(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
+    """Return the columns: lost, silence, converged, flows, elsewhere."""
     return (
-        f"| {outcome.fault.name} | {_lost(outcome)} | {_silence(outcome)} | {outcome.seconds:.1f} s | {_flows(outcome)}"
-        f" | {outcome.elsewhere} | {notes} |\n"
+        _range(outcomes, lambda each: each.lost, without=lambda alone: alone.probes),
+        _range(outcomes, lambda each: round(1000 * each.silence), " ms", lambda alone: round(1000 * alone.silence)),
+        _range(outcomes, lambda each: round(each.seconds, 1), " s"),
+        f"{_range(outcomes, lambda each: each.flows)} of {outcomes[-1].of_flows}",
+        _range(outcomes, lambda each: each.elsewhere),
     )
 
 
-def _lost(outcome: Outcome) -> str:
-    return f"{outcome.lost}{_without(str(outcome.alone.probes) if outcome.alone else None)}"
-
-
-def _silence(outcome: Outcome) -> str:
-    own = f"{1000 * outcome.alone.silence:,.0f}" if outcome.alone else None
-    return f"{1000 * outcome.silence:,.0f} ms{_without(own)}"
-
-
-def _without(figure: str | None) -> str:
-    return "" if figure is None else f" (without: {figure})"
-
-
-def _flows(outcome: Outcome) -> str:
-    return f"{outcome.flows} of {outcome.of_flows}"
+def _range(
+    outcomes: Sequence[Outcome],
+    figure: Callable[[Outcome], float],
+    unit: str = "",
+    without: Callable[[Loss], float] | None = None,
+) -> str:
+    """Say from where to where a figure went; *without*: what it was while portwatch did not run, if anybody looked."""
+    low, high = min(map(figure, outcomes)), max(map(figure, outcomes))
+    text = f"{high:,}{unit}" if low == high else f"{low:,} to {high:,}{unit}"
+    alone = outcomes[-1].alone
+    return text if alone is None or without is None else f"{text} (without: {without(alone):,})"
 
 
 def _machine() -> str:

@@ -19,7 +19,7 @@ from portwatch.fabric.tables import (
     programmed,
 )
 from portwatch.openflow import flow as of
-from portwatch.openflow.flow import Flow, Item
+from portwatch.openflow.flow import Flow, FlowKey, ItemKey
 
 _FLOODED = (of.resubmit(TUN_FLOOD),)
 """From TUN_ADVERTISE: `goto_table` leads to higher numbers only."""
@@ -68,6 +68,6 @@ def advertisement() -> Iterator[Flow]:
     yield programmed(TUN_ADVERTISE, EXEMPTION, (*sound, of.FROM_NOBODY), (*of.ADVERTISE_TO_ALL_NODES, of.IN_PORT))
 
 
-def is_optional(item: Item) -> bool:
+def is_optional(key: ItemKey) -> bool:
     """May the datapath be unable to do this? Then it shares no bundle with what must not be lost."""
-    return isinstance(item, Flow) and item.table == TUN_ADVERTISE and item.key.priority > MISS
+    return isinstance(key, FlowKey) and key.table == TUN_ADVERTISE and key.priority > MISS

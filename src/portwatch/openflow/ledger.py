@@ -32,7 +32,7 @@ class Ledger:
         own: Ownership,
         farewell: Callable[[Flow], tuple[Purge, ...]] = lambda flow: (),
         spare: Callable[[Item], bool] = lambda item: False,
-        optional: Callable[[Item], bool] = lambda item: False,
+        optional: Callable[[ItemKey], bool] = lambda key: False,
         joint: Callable[[Flow], bool] = lambda flow: False,
     ) -> None:
         """*farewell* says what is purged with a flow that goes; *spare* which unwanted items must not go yet.
@@ -116,7 +116,7 @@ class Ledger:
         assert not self._in_flight, "one bundle a bridge at a time"
         before: dict[ItemKey, Item] = {}
         after: dict[ItemKey, Item] = {}
-        taken = {key for key in self._owed if not self._is_optional(key)} or self._owed
+        taken = {key for key in self._owed if not self._optional(key)} or self._owed
         for key in taken:
             have, want = self.installed.get(key), self.wanted.get(key)
             if key in self.refused and self.refused[key][0] == want:
@@ -200,10 +200,6 @@ class Ledger:
 
     def _serves_many(self, item: Item) -> bool:
         return isinstance(item, Group) or self._joint(item)
-
-    def _is_optional(self, key: ItemKey) -> bool:
-        item = self.wanted.get(key) or self.installed.get(key)
-        return item is not None and self._optional(item)
 
     def read_back(self, items: Iterable[Item]) -> Drift:
         """Take *items* as what the switch holds of ours; what differs from the wanted is owed."""
