@@ -1,21 +1,19 @@
 """What the agent knows, as plain data for `/v1` and the commands: one function for each question. Reads only."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Sequence
 
 from portwatch import __version__
 from portwatch.agent import Agent
+from portwatch.entries import View, entry_of, fdb, not_mixed_in, segments
 from portwatch.events import OFFLINE, ClaimKey
 from portwatch.fabric.claims import Rule
 from portwatch.fabric.keys import Key, Neighbor, Unicast, Wire
 from portwatch.fabric.pipeline import Bridge
-from portwatch.fabric.segments import SegmentView
-from portwatch.model import Claim, Mac, PortId, Segment
+from portwatch.model import PortId, Segment
 from portwatch.openflow.flow import Flow
 
-View = dict[str, Any]
+__all__ = ["audit", "convergence", "explain", "fdb", "flows", "host", "metrics", "networks", "peers", "ports"]
 
 
 def host(agent: Agent) -> View:
@@ -143,7 +141,7 @@ def peers(agent: Agent) -> list[View]:
     """Return the other hosts that share a network with this one."""
     reactor = agent.reactor
     endpoints = {claim.host: claim.tunnel_ip for claim in reactor.fabric.claims.values()}
-    reasons = {claim.host: words for claim in reactor.fabric.claims.values() if (words := _not_mixed_in(agent, claim))}
+    reasons = {claim.host: words for claim in reactor.fabric.claims.values() if (words := not_mixed_in(agent, claim))}
     rows = []
     for host, number in sorted(reactor.fabric.neighbours.items()):
         status = reactor.presence.hosts.get(host)
@@ -160,15 +158,6 @@ def peers(agent: Agent) -> list[View]:
             }
         )
     return rows
-
-
-def fdb(agent: Agent, network: str | None = None) -> list[View]:
-    """Return where each MAC is delivered, and by which rule."""
-    return [
-        _entry(agent, segment, mac, view)
-        for segment, view in _segments(agent, network)
-        for mac in sorted(view.stations)
-    ]
 
 
 def flows(agent: Agent) -> list[View]:
@@ -222,7 +211,7 @@ def explain(agent: Agent, name: str) -> list[View]:
     """Return all that is known of a port id, an interface or a MAC; empty when nothing is."""
     rows = ports(agent)
     found = []
-    for segment, view in _segments(agent, None):
+    for segment, view in segments(agent, None):
         for mac, claims in view.stations.items():
             named = {claim.port.port_id for claim in claims.values()}
             if name.lower() == mac or name in named or name in _interfaces(rows, named):
@@ -230,7 +219,7 @@ def explain(agent: Agent, name: str) -> list[View]:
                 addresses = {address for claim in claims.values() for address in claim.port.fixed_ips}
                 keys: list[Key] = [Unicast(segment, mac), *(Neighbor(segment, address) for address in addresses)]
                 keys += [Wire(port_id) for port_id in named if port_id in agent.reactor.plugs]
-                entry = {**_entry(agent, segment, mac, view), "port": here, "flows": _flows_of(agent, keys)}
+                entry = {**entry_of(agent, segment, mac, view), "port": here, "flows": _flows_of(agent, keys)}
                 for claim in entry["claims"]:
                     claim.update(_applied(agent, (segment.network_id, claim["host"], claim["port_id"])))
                 found.append(entry)
@@ -309,70 +298,3 @@ def metrics(agent: Agent) -> None:
     gauges.last_event_id.set(reactor.announcer.last_number)
     for component in ("ovsdb", "switch", "bus"):
         gauges.connected.labels(component).set(component not in agent.troubles)
-
-
-def _segments(agent: Agent, network: str | None) -> Iterator[tuple[Segment, SegmentView]]:
-    for segment, view in sorted(agent.reactor.fabric.segments.items(), key=lambda pair: str(pair[0])):
-        if network is None or segment.network_id == network:
-            yield segment, view
-
-
-def _entry(agent: Agent, segment: Segment, mac: Mac, view: SegmentView) -> View:
-    fabric = agent.reactor.fabric
-    verdict = fabric.verdict(segment, mac)
-    # Our own as last said: the fabric does not follow how far we are with them.
-    own = agent.reactor.announcer.claims
-    told = (
-        own.get(claim.port.port_id, claim) if claim.host == fabric.host else claim
-        for claim in view.stations[mac].values()
-    )
-    claims = sorted(told, key=lambda claim: claim.host)
-    return {
-        "network_id": segment.network_id,
-        "network_type": segment.network_type,
-        "segmentation_id": segment.vni,
-        "local_vlan": fabric.vlans.of.get(segment),
-        "mac": mac,
-        "fixed_ips": sorted({str(address) for claim in claims for address in claim.port.fixed_ips}),
-        "host": verdict.winner.host if verdict.winner else None,
-        "port_id": verdict.winner.port.port_id if verdict.winner else None,
-        "tunnel_ip": str(verdict.winner.tunnel_ip) if verdict.winner and verdict.winner.tunnel_ip else None,
-        "rule": verdict.rule,
-        "conflict": verdict.contested,
-        "reason": _not_mixed_in(agent, verdict.winner) if verdict.winner else None,
-        "claims": [_claim(claim) for claim in claims],
-    }
-
-
-def _not_mixed_in(agent: Agent, claim: Claim) -> str | None:
-    """Return why nothing goes from here to a claim of another host; None when it does."""
-    fabric, segment = agent.reactor.fabric, claim.port.segment
-    if claim.host == fabric.host:
-        return None
-    if segment in fabric.apart and claim.host in fabric.disagreements().get(segment, ()):
-        ours = {str(each) for each in fabric.vlans.of if each.network_id == claim.port.network_id and each != segment}
-        return f"{claim.host} has {segment}, this host {' and '.join(sorted(ours))}: the two are not mixed"
-    return fabric.unreached(claim)
-
-
-def _claim(claim: Claim) -> View:
-    return {
-        "host": claim.host,
-        "port_id": claim.port.port_id,
-        "state": claim.port.state,
-        "status": claim.status,
-        "kind": claim.port.kind,
-        "seq": claim.seq,
-        "since": _since(claim.seq),
-        "revision": claim.revision,
-        "reason": claim.reason,
-        "tunnel_ip": str(claim.tunnel_ip) if claim.tunnel_ip else None,
-    }
-
-
-def _since(seq: int) -> str | None:
-    """Return the time that a sequence tells: milliseconds of the attaching host's clock, if nobody pushed it on."""
-    try:
-        return datetime.fromtimestamp(seq / 1000, UTC).isoformat(timespec="milliseconds")
-    except (OverflowError, ValueError, OSError):
-        return None
