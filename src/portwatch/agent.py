@@ -16,13 +16,14 @@ from portwatch.bus.connection import Broker
 from portwatch.config import Config, Details
 from portwatch.convergence import Convergence, Timing
 from portwatch.events import ClaimKey
-from portwatch.exchange import Exchange, now
+from portwatch.exchange import Exchange
 from portwatch.fabric.announcer import Identity
 from portwatch.fabric.directory import Directory
 from portwatch.fabric.moves import Station
 from portwatch.fabric.pipeline import Bridge, Policy
 from portwatch.fabric.reactor import Reactor
 from portwatch.fabric.tables import COOKIE, GROUPS, LEARNED_COOKIE, OWN
+from portwatch.hearing import now
 from portwatch.metrics import Metrics
 from portwatch.model import HostName, Plug, PortId, Segment, TunnelEndpoint
 from portwatch.openflow.flow import Item
@@ -265,8 +266,8 @@ class Agent:
         while self._removed and self._removed[0][0] <= reached:
             _, seen, claim = self._removed.popleft()
             self._local(Timing(today, "local", claim, done - seen), installed=False)
-        while self.exchange.remote_seen and self.exchange.remote_seen[0][0] <= reached:
-            _, said, claim = self.exchange.remote_seen.popleft()
+        while self.exchange.hearing.remote_seen and self.exchange.hearing.remote_seen[0][0] <= reached:
+            _, said, claim = self.exchange.hearing.remote_seen.popleft()
             self.convergence.observe(Timing(today, "remote", claim, max(0.0, (today - said).total_seconds())))
         self._carry_out()
 

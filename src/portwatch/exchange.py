@@ -1,4 +1,4 @@
-"""What this agent says and hears on the bus: typed at the border, in the reactor's order, under our own name.
+"""What this agent says on the bus, under its own name, and what it listens to there; what it hears is `hearing`'s.
 
 It is the link's speaker: it greets a new connection with all that is ours, and ends with a farewell or a last will.
 Nothing of the local path waits here.
@@ -6,12 +6,8 @@ Nothing of the local path waits here.
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
-from dataclasses import replace
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable
 from functools import partial
-from ipaddress import ip_network
 
 import structlog
 
@@ -20,49 +16,32 @@ from portwatch.bus.connection import Broker, Message, Publication
 from portwatch.bus.link import Link, Words
 from portwatch.config import Config
 from portwatch.convergence import Convergence, Timing
-from portwatch.errors import Refused
 from portwatch.events import (
     LEAVING,
     OFFLINE,
     ONLINE,
     STOPPED,
-    ClaimGone,
     ClaimKey,
-    HostStatus,
-    Manifest,
-    PortEvent,
-    PortRemoved,
-    rewires,
 )
 from portwatch.fabric.announcer import Identity
 from portwatch.fabric.directory import Directory
-from portwatch.fabric.reactor import Reactor, StaleEvent
+from portwatch.fabric.reactor import Reactor
+from portwatch.followers import Followers
+from portwatch.hearing import Hearing, now
 from portwatch.introduction import Introduction
-from portwatch.logs import Seldom
 from portwatch.mailbox import Mailbox
 from portwatch.metrics import Metrics
-from portwatch.model import HostName, IpNetwork, NetworkId, Status
+from portwatch.model import HostName, NetworkId, Status
 from portwatch.speech import Speech
-from portwatch.wire import News
 
-INBOX_SLICE = 200
-"""Messages handled before other tasks get their turn: a flood of messages must not hold up a local port."""
 MANIFEST_DELAY = 0.25
 """Seconds in which a network's changes share one manifest; the contract allows one."""
-FOLLOWERS_BEHIND = 1000
-"""Events that a follower of the live events may be behind before it loses the oldest."""
-REMOTE_SEEN = 10_000
 
 log = structlog.get_logger()
 
 
-def now() -> datetime:
-    """Return the time of day, for people and for sequences."""
-    return datetime.now(UTC)
-
-
 class Exchange:
-    """One agent's. After what it hears it calls *decided*: the reactor may have decided something."""
+    """One agent's. After what is heard *decided* is called: the reactor may have decided something."""
 
     def __init__(
         self,
@@ -79,31 +58,22 @@ class Exchange:
         self.topics = wire.Topics(config.bus.prefix)
         self.link = Link(broker, identity.host, self)
         self.link.when_changed(self._count_connections)
-        self.connected_at = self.started_at = now()
+        self.started_at = now()
         self._config, self._identity, self._reactor, self._metrics = config, identity, reactor, metrics
         self._convergence = convergence
-        self._decided = decided
         self._directory = directory
-        self._allowed = _allowed(config, identity)
         self._speech = Speech(self.topics, identity, config.tunnel.type, self.started_at)
         self._introduction = Introduction(identity, self.started_at, self.say_presence)
-        self._inbox: Mailbox[str, tuple[News, bool]] = Mailbox(partial(newer, identity.host))
         self._manifests: Mailbox[NetworkId, None] = Mailbox()
-        self._followers: set[asyncio.Queue[bytes]] = set()
+        self.followers = Followers()
+        self.hearing = Hearing(
+            config, identity, reactor, metrics, self._introduction, self.followers, decided, directory
+        )
         self._due: set[NetworkId] = set()
         self._interest = (-1, -1, -1)
         self._asked: dict[NetworkId, tuple[HostName, ...]] = {}
         """Whose share of which network is asked for by itself: a subscription beside that to the network."""
-        self._overwritten: set[str] = set()
-        """Topics that may be ours, and on which others have spoken."""
-        self._seldom = Seldom()
-        self.remote_seen: deque[tuple[int, datetime, ClaimKey]] = deque(maxlen=REMOTE_SEEN)
-        """Events of others that changed what is wanted: the generation, and the event's own time."""
-        self._rewiring: list[tuple[datetime, ClaimKey]] = []
-        """Of the messages in hand: the events that ask for other flows, if those of their port differ at all."""
         self._connections = 0
-        self.clocks: dict[HostName, float] = {}
-        """By how many seconds each host's last live event was older than its arrival; far off if a clock is."""
 
     # --- what the reactor has decided ---------------------------------------------------------------------------------
 
@@ -123,7 +93,7 @@ class Exchange:
                     reason=event.claim.reason,
                     do="correct what the reason names; `portwatch explain` tells all that is known of the port",
                 )
-            self._tell_followers(publications[0].payload)
+            self.followers.tell(publications[0].payload)
         reactor.events.clear()
         for network_id in reactor.manifests:
             self._manifests.put(network_id, None)
@@ -139,7 +109,7 @@ class Exchange:
 
         Ask again for what is retained in networks that stay incomplete: a message may have been lost.
         """
-        if self._overwritten:
+        if self.hearing.overwritten:
             self._say_again(clock)
         snapshots = self._reactor.snapshots
         for network_id, hosts in snapshots.to_ask_again(clock).items():
@@ -158,15 +128,10 @@ class Exchange:
     @property
     def waits(self) -> bool:
         """Is there anything for the next `heal`?"""
-        return bool(self._overwritten)
-
-    def _note_overwritten(self, topic: str) -> None:
-        """What is retained here is not what its owner said: if that is us, it is said again at the next `heal`."""
-        if f"/{self._identity.host}" in topic:
-            self._overwritten.add(topic)
+        return bool(self.hearing.overwritten)
 
     def _say_again(self, clock: float) -> None:
-        overwritten, self._overwritten = self._overwritten, set()
+        overwritten = self.hearing.take_overwritten()
         reactor, host = self._reactor, self._identity.host
         for claim in tuple(reactor.announcer.claims.values()):
             port = claim.port
@@ -178,12 +143,6 @@ class Exchange:
             self.say_presence()
 
     # --- tasks --------------------------------------------------------------------------------------------------------
-
-    async def read(self) -> None:
-        """Take in what the bus says, for ever, in slices."""
-        while True:
-            self._hear(await self._inbox.take(INBOX_SLICE))
-            await asyncio.sleep(0)
 
     async def publish_manifests(self) -> None:
         """Publish the manifests of networks whose ports here changed, for ever; changes close together share one."""
@@ -198,28 +157,7 @@ class Exchange:
     # --- the link's speaker -------------------------------------------------------------------------------------------
 
     def receive(self, message: Message) -> None:
-        """Type a message as it comes: a refused one must not hide the good one before it on its topic."""
-        try:
-            news = self.topics.decode(message.topic, message.payload, self._allowed)
-        except Refused as error:
-            self._refuse(message.topic, error)
-            if (port_id := self.topics.described(message.topic)) is not None:
-                refused = wire.DirectoryRefused(port_id, error.detail)
-                self._inbox.put(f"refused {message.topic}", (refused, message.replayed))
-            self._note_overwritten(message.topic)
-            return
-        if isinstance(news, HostStatus) and news.host == self._identity.host:
-            self._introduction.hear_ourselves(news)
-            if news.session == self._identity.session:
-                self._inbox.put(message.topic, (news, message.replayed))  # as the others see us
-        elif isinstance(news, HostStatus) and not self._introduction.done:
-            self._introduction.hear_of_stranger(news)
-            if news.host in self._reactor.hosts_of_interest:  # for other reasons, too
-                self._inbox.put(message.topic, (news, message.replayed))
-        else:
-            if isinstance(news, PortEvent) and news.claim.session == self._identity.session:
-                self._reactor.announcer.heard(news.claim)  # at once: what follows on its topic may hide it in the inbox
-            self._inbox.put(message.topic, (news, message.replayed))
+        self.hearing.receive(message)
 
     def announcement(self) -> Publication:
         return self._present()
@@ -227,7 +165,7 @@ class Exchange:
     async def introduced(self) -> None:
         """Return when the name and the tunnel address are ours. IdentityTaken, AddressTaken: they are not."""
         first = await self._introduction.complete()
-        self.connected_at = now()
+        self.hearing.connected_at = now()
         if first:
             self.link.listen(self._filters())
 
@@ -247,7 +185,7 @@ class Exchange:
         yield self._host(STOPPED)
 
     def subscribing(self, filters: frozenset[str]) -> None:
-        self._hear(self._inbox.take_now())
+        self.hearing.take_in()
         if filters.issuperset(self.topics.of_ourselves(self._identity.host)):
             self._introduction.begin()  # here, and not later: what is retained may come before all is subscribed
             self._reactor.connecting()
@@ -267,18 +205,6 @@ class Exchange:
     def speaks_of_us(self, topic_filter: str) -> bool:
         return self.topics.is_of_host(topic_filter, self._identity.host)
 
-    # --- for those who watch ------------------------------------------------------------------------------------------
-
-    async def follow(self) -> AsyncGenerator[bytes]:
-        """Yield the JSON of each port event from now on, of this host and those it listens to."""
-        queue: asyncio.Queue[bytes] = asyncio.Queue(FOLLOWERS_BEHIND)
-        self._followers.add(queue)
-        try:
-            while True:
-                yield await queue.get()
-        finally:
-            self._followers.discard(queue)
-
     # --- within -------------------------------------------------------------------------------------------------------
 
     def _filters(self) -> set[str]:
@@ -295,91 +221,6 @@ class Exchange:
         if self._directory is not None:
             filters.update(map(self.topics.directory, self._directory.plugs))
         return filters
-
-    def _hear(self, messages: Mapping[str, tuple[News, bool]]) -> None:
-        generation = self._reactor.progress.generation
-        with self._reactor.planner.together():
-            for topic, (news, replayed) in messages.items():
-                try:
-                    self._hear_one(news, replayed=replayed)
-                except StaleEvent as error:
-                    self._refuse(topic, Refused("stale", str(error)))
-                except Exception:
-                    # A retained message that trips us would end every agent that reads it, and every start of it.
-                    self._metrics.refused("fault")
-                    if (more := self._seldom.unsaid("fault")) is not None:
-                        log.exception(
-                            "a message from the bus could not be handled; it is passed over",
-                            topic=topic[:200],
-                            more=more,
-                            do="report this, it is a fault of portwatch's",
-                        )
-        if self._reactor.progress.generation != generation:
-            self.remote_seen.extend((self._reactor.progress.generation, *each) for each in self._rewiring)
-        self._rewiring.clear()
-        self._decided()
-
-    def _hear_one(self, news: News, *, replayed: bool) -> None:
-        clock = time.monotonic()
-        match news:
-            case PortEvent() | ClaimGone():
-                self._hear_of_port(news, clock, replayed=replayed)
-            case Manifest():
-                self._reactor.stated(news, clock)
-            case wire.ManifestGone(network_id, host):
-                self._reactor.snapshots.unstated(network_id, host, clock)
-                self._note_overwritten(self.topics.manifest(network_id, host))
-            case HostStatus():
-                before = self._reactor.presence.hosts.get(news.host)
-                if before is not None and before.state != news.state:
-                    log.info("a host changed its state", host=news.host, state=news.state, before=before.state)
-                self._reactor.seen(news, clock)
-            case wire.HostGone():
-                self._reactor.forgot(news.host)
-                self._note_overwritten(self.topics.host(news.host))
-            case wire.DirectoryEntry() | wire.DirectoryRefused() | wire.DirectoryGone():
-                self._hear_of_details(news)
-
-    def _hear_of_details(self, news: wire.DirectoryNews) -> None:
-        """Pass it on; `_decided` tells the reactor, for many together."""
-        if self._directory is None:
-            return
-        match news:
-            case wire.DirectoryEntry(port_id, details):
-                self._directory.told(port_id, details)
-            case wire.DirectoryRefused(port_id, why):
-                self._directory.refused(port_id, why)
-            case wire.DirectoryGone(port_id):
-                self._directory.gone(port_id)
-
-    def _hear_of_port(self, news: PortEvent | ClaimGone, clock: float, *, replayed: bool) -> None:
-        if self._directory is not None and isinstance(news, PortEvent) and news.key[1] == self._identity.host:
-            self._directory.recalled(news.claim)
-        held = self._reactor.fabric.claims.get(news.key)
-        if not self._reactor.heard(news, now(), clock, replayed=replayed):
-            return
-        if isinstance(news, ClaimGone):
-            if held is None:
-                return
-            news = PortRemoved(held)  # its own last word was overtaken, or lost
-        self._metrics.port_events.labels(news.type, "remote").inc()
-        self._tell_followers(wire.encode_event(replace(news, time=news.time or now())))
-        if not replayed and news.time is not None:
-            self.clocks[news.claim.host] = (now() - news.time).total_seconds()
-        if news.time is not None and news.time >= self.connected_at and rewires(held, news):
-            self._rewiring.append((news.time, news.key))
-
-    def _refuse(self, topic: str, error: Refused) -> None:
-        self._metrics.refused(error.reason)
-        if (more := self._seldom.unsaid(error.reason)) is not None:
-            log.warning(
-                "message from the bus refused",
-                reason=error.reason,
-                topic=topic[:200],
-                detail=error.detail[:200],
-                more=more,
-                do="see who publishes that; it changed nothing here",
-            )
 
     def _manifest(self, network_id: NetworkId) -> Publication:
         return self._speech.manifest(self._reactor.announcer.manifest(network_id))
@@ -402,30 +243,3 @@ class Exchange:
 
     def _published(self, since: float, claim: ClaimKey) -> None:
         self._convergence.observe(Timing(now(), "published", claim, time.perf_counter() - since))
-
-    def _tell_followers(self, payload: bytes) -> None:
-        for queue in self._followers:
-            if queue.full():
-                queue.get_nowait()
-            queue.put_nowait(payload)
-
-
-def newer(here: HostName, old: tuple[News, bool], new: tuple[News, bool]) -> tuple[News, bool]:
-    """Of two words on one topic the later counts, unless it is an older revision of the same session: a replay.
-
-    On a topic of our own host, *here*, it counts even so: it is what the broker retains now, and is to be put right.
-    Whether it was said before we listened is told by the first that spoke of the same attachment.
-    """
-    before, after = old[0], new[0]
-    if isinstance(before, PortEvent) and isinstance(after, PortEvent) and before.claim.session == after.claim.session:
-        if after.claim.revision < before.claim.revision and after.claim.host != here:
-            return old
-        if after.claim.seq == before.claim.seq:
-            return after, old[1]
-    return new
-
-
-def _allowed(config: Config, identity: Identity) -> tuple[IpNetwork, ...]:
-    """Return where tunnel endpoints may be; none: anywhere. We hear ourselves, whether we are our own peer or not."""
-    peers = config.tunnel.allowed_peers
-    return (*peers, ip_network(identity.endpoint)) if peers and identity.endpoint else peers or ()

@@ -136,7 +136,7 @@ class Sidecar:
         self._check_name(host)
         agent = Agent(config, identity, self.picture, self._database, self._ofctl, broker_of(config), self.metrics)
         self._bus_task = self._start("bus", agent.exchange.link.run())
-        self._start("inbox", agent.exchange.read())
+        self._start("inbox", agent.exchange.hearing.read())
         self._start("manifests", agent.exchange.publish_manifests())
         self._start("records", agent.records.run())
         self._start("time", agent.keep_time())
@@ -302,6 +302,6 @@ class Sidecar:
 
 
 async def _server_sent(agent: Agent) -> AsyncIterator[Event]:
-    async for payload in agent.exchange.follow():
+    async for payload in agent.exchange.followers.follow():
         event = json.loads(payload)
         yield Event(data=payload.decode(), type=event["type"], id=event["id"].rpartition("/")[2])

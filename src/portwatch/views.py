@@ -153,7 +153,7 @@ def peers(agent: Agent) -> list[View]:
                 "tunnel_ip": str(endpoint) if endpoint else None,
                 "version": status.version if status else None,
                 "ports": number,
-                "clock": agent.exchange.clocks.get(host),
+                "clock": agent.exchange.hearing.clocks.get(host),
                 "reason": reasons.get(host),
             }
         )

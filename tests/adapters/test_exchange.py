@@ -131,7 +131,10 @@ async def test_what_others_clear_or_overwrite_of_ours_is_said_again(payload: byt
     hearer = Hearer(a_port("p1"))
     broker, exchange = hearer.broker, hearer.exchange
     exchange.carry_out(0.0)
-    tasks = [asyncio.create_task(work) for work in (exchange.link.run(), exchange.publish_manifests(), exchange.read())]
+    tasks = [
+        asyncio.create_task(work)
+        for work in (exchange.link.run(), exchange.publish_manifests(), exchange.hearing.read())
+    ]
     ours = {"portwatch/v1/ports/blue/hv1/p1", "portwatch/v1/manifests/blue/hv1", "portwatch/v1/hosts/hv1"}
     await until(lambda: broker.retained.keys() == ours)
     await until(lambda: exchange.link.connections)

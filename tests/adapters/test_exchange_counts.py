@@ -15,10 +15,11 @@ from portwatch.config import Config
 from portwatch.convergence import Convergence
 from portwatch.errors import PublishRefused
 from portwatch.events import PortAdded, PortRemoved, PortUpdated
-from portwatch.exchange import Exchange, now
+from portwatch.exchange import Exchange
 from portwatch.fabric.announcer import Identity
 from portwatch.fabric.pipeline import Policy
 from portwatch.fabric.reactor import Reactor
+from portwatch.hearing import now
 from portwatch.metrics import Metrics
 from portwatch.model import HostName, OfPort, Plug, PortId, Status
 from tests.core.fleet import SWITCH_PORTS, TOPICS, a_claim, a_port, an_endpoint
@@ -94,7 +95,7 @@ def broker() -> Forbidding:
 async def an_agent(broker: Forbidding) -> AsyncIterator[Agent]:
     """An agent that is connected."""
     agent = Agent(broker)
-    tasks = [asyncio.create_task(agent.exchange.link.run()), asyncio.create_task(agent.exchange.read())]
+    tasks = [asyncio.create_task(agent.exchange.link.run()), asyncio.create_task(agent.exchange.hearing.read())]
     try:
         await agent.until(lambda: agent.exchange.link.trouble is None)
         yield agent
@@ -124,14 +125,14 @@ async def test_news_that_rewires_is_measured_and_what_only_tells_of_progress_is_
         active = replace(REMOTE, status=Status.ACTIVE, revision=2)
         await agent.hear(wire.encode_event(PortUpdated(active, 2, now())))
 
-        assert [claim for _, _, claim in agent.exchange.remote_seen] == [("blue", "hv2", "p2")]
-        assert agent.exchange.remote_seen[0][0] == agent.reactor.progress.generation
+        assert [claim for _, _, claim in agent.exchange.hearing.remote_seen] == [("blue", "hv2", "p2")]
+        assert agent.exchange.hearing.remote_seen[0][0] == agent.reactor.progress.generation
 
 
 async def test_who_follows_hears_of_the_end_even_if_only_the_retained_message_was_cleared(broker: Forbidding) -> None:
     async with an_agent(broker) as agent:
         await agent.hear(wire.encode_event(PortAdded(REMOTE, 1, now())))
-        following = agent.exchange.follow()
+        following = agent.exchange.followers.follow()
         heard = asyncio.ensure_future(anext(following))
         await asyncio.sleep(0)
 

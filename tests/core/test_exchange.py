@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 
 from portwatch.events import ClaimGone, PortUpdated, key_of
-from portwatch.exchange import newer
+from portwatch.hearing import newer
 from portwatch.mailbox import Mailbox
 from portwatch.model import HostName
 from portwatch.wire import News

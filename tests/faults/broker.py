@@ -10,7 +10,7 @@ from pathlib import Path
 
 from portwatch import wire
 from portwatch.events import ONLINE, HostStatus, PortAdded, manifest_of
-from portwatch.exchange import now
+from portwatch.hearing import now
 from portwatch.model import Claim, HostName, Mac, NetworkId, PortId, Status, Vni, tunnel_endpoint
 from portwatch.model import Port as LogicalPort
 from tests.faults.fault import Rows, Story

@@ -8,10 +8,10 @@ import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from portwatch import agent, exchange
+from portwatch import agent, exchange, hearing
 from portwatch.cli import main
 
-_true = exchange.now
+_true = hearing.now
 _offset = Path(sys.argv.pop(1))
 
 
@@ -21,6 +21,5 @@ def now() -> datetime:
 
 
 if __name__ == "__main__":
-    exchange.now = now
-    agent.now = now  # type: ignore[attr-defined]  # it is the exchange's
+    hearing.now = exchange.now = agent.now = now  # type: ignore[attr-defined]  # it is hearing's, and the others' too
     main()
