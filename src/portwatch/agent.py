@@ -109,6 +109,7 @@ class Agent:
         reactor = self.reactor
         wired = {port_id: reactor.plugs[port_id] for port_id in plugs if port_id in reactor.progress.installed}
         self.records.forget(plugs)
+        reactor.planner.clock = self.clock()
         reactor.plugged(plugs, self.picture.switch_ports, now())
         for port_id, before in wired.items():
             if port_id not in reactor.plugs:

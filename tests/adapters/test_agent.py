@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 
 from portwatch import agent, wire
 from portwatch.agent import Agent
+from portwatch.bus.connection import Message
 from portwatch.bus.memory import MemoryBroker
 from portwatch.config import Config
 from portwatch.events import PortUpdated
@@ -72,6 +73,18 @@ async def test_an_agent_for_which_nothing_waits_looks_at_the_time_when_something
         assert looks == []
 
         one.drain(leaving=True)
+        await many_looks_long()
+        assert len(looks) == 1
+
+
+@pytest.mark.asyncio
+async def test_an_agent_at_rest_says_again_at_once_what_others_overwrite(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = an_agent()
+    monkeypatch.setattr(one.exchange, "heal", lambda _: one.exchange.hearing.take_overwritten())
+
+    async with time_kept(one, monkeypatch) as looks:
+        await many_looks_long()
+        one.exchange.receive(Message("portwatch/v1/hosts/hv1", b"{", replayed=False))
         await many_looks_long()
         assert len(looks) == 1
 

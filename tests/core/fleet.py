@@ -292,9 +292,11 @@ class Host:
 
     def read_back(self) -> None:
         """Read both bridges back."""
-        for bridge, switch in self.bridges.items():
-            items = list(switch.items())
-            self.reactor.examine(bridge, items[::2])  # in parts, as the programmer does; of all of them or not
+        held = {bridge: list(switch.items()) for bridge, switch in self.bridges.items()}
+        for part in range(3):  # of four, both bridges in turns, as the programmers do
+            for bridge, items in held.items():
+                self.reactor.examine(bridge, items[part::4])
+        for bridge, items in held.items():
             self.reactor.read_back(bridge, items)
             self.reactor.committed(bridge, -1, self.now)
         self.fleet.carry_out(self)
@@ -514,12 +516,15 @@ class Fleet:
         """What stays incomplete is asked for once more."""
         if not host.connected or host.deaf_and_mute:
             return
-        for network_id, names in host.reactor.snapshots.to_ask_again(self.clock).items():
+        waits, asking = host.reactor.waits, host.reactor.snapshots.to_ask_again(self.clock)
+        assert waits or not asking, "it said that nothing waits"
+        for network_id, names in asking.items():
             self.hear_all(host)
             for name in names:
                 host.reactor.snapshots.subscribed(network_id, self.clock, name)
                 for one in TOPICS.of_share(network_id, name):
-                    host.inbox += [(topic, said) for topic, said in self.retained.items() if _covers(one, topic)]
+                    retained = ((topic, Replayed(said)) for topic, said in self.retained.items())
+                    host.inbox += [(topic, said) for topic, said in retained if _covers(one, topic)]
 
     def hush(self) -> None:
         """Deliver until nobody has anything to say."""

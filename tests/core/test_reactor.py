@@ -11,9 +11,10 @@ from portwatch.bus.connection import Publication
 from portwatch.events import ClaimGone, PortEvent, PortRemoved, PortUpdated, key_of, manifest_of
 from portwatch.fabric.announcer import INSIST_EVERY
 from portwatch.fabric.claims import Rule
-from portwatch.fabric.pipeline import Policy
+from portwatch.fabric.pipeline import Bridge, Policy
 from portwatch.fabric.reactor import StaleEvent
 from portwatch.fabric.status import PortRecord
+from portwatch.fabric.tables import COOKIE
 from portwatch.model import (
     SEQ_MAX,
     Claim,
@@ -32,6 +33,7 @@ from portwatch.model import (
     fixed_ip,
     tunnel_endpoint,
 )
+from portwatch.openflow import parse
 from tests.core.fleet import (
     INT,
     START,
@@ -1350,6 +1352,57 @@ def test_a_reactor_that_has_heard_something_waits_to_look_what_follows_from_it()
     fleet.tick()
 
     assert (heard, reactor.waits) == (True, False)
+
+
+@pytest.mark.parametrize("name", ["base", "here", "wire"])
+def test_a_port_may_be_called_as_an_entry_is(name: str) -> None:
+    fleet = a_fleet("p1 p3", "p2")
+
+    fleet["hv1"].plug(a_port(name, mac=Mac("fa:16:3e:00:00:99"), fixed_ips=()))
+    fleet.hush()
+
+    assert fleet.hears("hv2/p2") == {"hv1/p1", "hv1/p3", f"hv1/{name}"}
+    fleet["hv1"].unplug(name)
+    fleet.settle()
+    assert fleet.hears("hv2/p2") == {"hv1/p1", "hv1/p3"}
+
+
+@pytest.mark.parametrize("bridge", Bridge)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "table=20,priority=200,dl_vlan=1,dl_dst=fa:16:3e:00:00:77,actions=set_field:10.0.0.0/255.255.255.0->tun_dst,output:3",
+        "table=0,priority=200,tun_src=10.0.0.0/255.0.0.0,in_port=3,actions=goto_table:4",
+        "table=0,priority=300,dl_vlan=1,dl_src=fa:16:3e:00:00:00/ff:ff:ff:00:00:00,actions=drop",
+        "table=23,priority=5,actions=drop",
+        "table=23,priority=5,reg0=0x1/0xff,actions=drop",
+    ],
+)
+def test_what_somebody_wrote_by_hand_under_our_cookie_is_taken_away_at_a_start(bridge: Bridge, text: str) -> None:
+    fleet = a_fleet("p1", "p2")
+    host = fleet["hv1"]
+    host.kill()
+    written = parse.flow(f"cookie={COOKIE:#x},{text}")
+    host.bridges[bridge].flows[written.key] = written
+
+    host.start()
+    fleet.settle(12)
+
+    assert written.key not in host.bridges[bridge].flows
+
+
+def test_nothing_is_kept_of_an_inheritance_that_is_over_when_the_switch_is_read_late() -> None:
+    fleet = a_fleet("p1", "p2", "p3")
+    host = fleet["hv2"]
+    host.kill()
+    host.start(read_back=False)
+    fleet.settle(12)
+
+    host.read_back()
+    fleet.settle()
+
+    assert not any(ledger.inherits for ledger in host.reactor.ledgers.values())
+    assert not host.reactor._inheritance._purposes  # noqa: SLF001
 
 
 def test_nothing_is_kept_of_an_inheritance_that_is_over() -> None:

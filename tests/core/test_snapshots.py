@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from portwatch.events import ClaimKey, key_of, manifest_of
-from portwatch.fabric.snapshots import PATIENCE, PORTION, QUIET, SILENCE, Snapshots
+from portwatch.fabric.snapshots import PATIENCE, PORTION, QUIET, REPLAY_MAX, SILENCE, Snapshots
 from portwatch.model import Claim, HostName, NetworkId
 from tests.core.fleet import a_claim, a_port
 
@@ -489,6 +489,31 @@ def test_nothing_is_asked_for_again_while_the_broker_still_replays() -> None:
 
     assert snapshots.to_ask_again(START + 18) == {}
     assert snapshots.to_ask_again(START + 19) == {BLUE: (HV2,)}
+
+
+def test_a_broker_that_replays_for_ever_does_not_keep_from_asking_for_ever() -> None:
+    snapshots = a_snapshot(ON_HV3)
+    state(snapshots, HV2, P2, P3)
+
+    for seconds in range(1, 200, 9):
+        snapshots.arrived(P2, START + seconds, replayed=True)
+        if snapshots.to_ask_again(START + seconds):
+            break
+
+    assert REPLAY_MAX < seconds < REPLAY_MAX + 20
+
+
+def test_a_host_that_had_nothing_and_whose_manifest_has_expired_since_is_not_waited_for() -> None:
+    snapshots = a_snapshot(P2, settled=True)
+    state(snapshots, HV3)
+
+    snapshots.subscribed(BLUE, START + 100_000)
+    state(snapshots, HV1, now=START + 100_000)
+    snapshots.arrived(P2, START + 100_000)
+    state(snapshots, HV2, P2, now=START + 100_000)
+
+    assert not snapshots.waits
+    assert late(snapshots, START + 200_000) == ()
 
 
 def test_what_is_just_said_puts_no_asking_off() -> None:

@@ -45,6 +45,8 @@ way, and 1,020 by its own choice."""
 GOODBYE_SECONDS: Final = 1.0
 TICKS: Final = 4
 """How often within the shortest of our limits time is looked at: each look wakes a process that has nothing to do."""
+OWED_TICK: Final = 1.0
+"""Seconds between two looks while an acknowledgement is owed."""
 AGAIN_SECONDS: Final = 3.0
 """After which a publication without an answer is sent once more."""
 
@@ -342,7 +344,8 @@ class _MqttConnection:
             self._lose(f"no acknowledgement within {self._settings.answer_timeout:g} s")
         if not self._end.came:
             limits = (self._settings.answer_timeout, self._paho.keepalive)  # the broker may have shortened that
-            self._ticker = self._loop.call_later(min(filter(None, limits)) / TICKS, self._tick)
+            pause = min(filter(None, limits)) / TICKS
+            self._ticker = self._loop.call_later(min(pause, OWED_TICK) if self._window.owed else pause, self._tick)
 
     def _send_again(self) -> None:
         """Send once more what has waited for long at a broker from which something else has come since.

@@ -67,6 +67,11 @@ class Window:
     def sent(self, number: int, publication: Publication, batch: Batch, now: float) -> None:
         self._sent[number] = _Sent(publication, batch, now, now)
 
+    @property
+    def owed(self) -> bool:
+        """Does the broker owe an answer?"""
+        return bool(self._sent)
+
     def overdue(self, before: float) -> list[int]:
         """Return the numbers of what was last sent *before* then and has no answer."""
         return [number for number, sent in self._sent.items() if sent.again_at < before]

@@ -15,6 +15,8 @@ class Wire(NamedTuple):
     """A local port's admission."""
 
     port_id: PortId
+    entry: str = "wire"
+    """Keys are told apart by what is in them: a port may be called `base`."""
 
 
 class Unicast(NamedTuple):

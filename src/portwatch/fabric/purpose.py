@@ -1,4 +1,7 @@
-"""What an item that the switch holds is for: read from its match and actions, when nobody remembers who wanted it."""
+"""What an item that the switch holds is for: read from its match and actions, when nobody remembers who wanted it.
+
+Somebody may have written it by hand under our cookie: what cannot be read (a mask, for instance) is for nobody.
+"""
 
 from functools import lru_cache
 from ipaddress import ip_address
@@ -41,9 +44,9 @@ def farewell(item: Flow) -> tuple[Purge, ...]:
         return (Purge(LEARNT, TUN_UNICAST, (of.learned_vlan(vlan),)),)
     if item.table == INT_CLASSIFY and item.key.priority == EXCEPTION:
         # A port that is learned no more may have gone, and its number may be another's next.
-        vlan, mac = _vlan_matched(item.key) or _vlan_set_by(item.actions), _matched(item.key, "dl_src")
+        vlan, mac = _vlan_matched(item.key) or _vlan_set_by(item.actions), _mac_matched(item.key, "dl_src")
         if vlan is not None and mac is not None:
-            return (Purge(LEARNT, INT_DELIVER, (of.learned_vlan(vlan), of.dl_dst(Mac(mac)))),)
+            return (Purge(LEARNT, INT_DELIVER, (of.learned_vlan(vlan), of.dl_dst(mac))),)
     return ()
 
 
@@ -72,7 +75,7 @@ class Purpose(NamedTuple):
             vlan=vlan,
             peer=accepted_peer(item),
             station=station,
-            mac=None if station is None else _mac_of(station),
+            mac=None if station is None or isinstance(item, Group) else _mac_matched(item.key, "dl_dst"),
             endpoints=frozenset(tunnels_to(item)),
             flood=serves_flood(item),
             relays=serves_relays(item),
@@ -84,7 +87,7 @@ def depends_on(item: Item) -> LocalVlan | None:
     if isinstance(item, Group):
         return _vlan(item.key.group_id & 0xFFF)
     if item.table == TUN_FLOOD_PART:
-        return _vlan(int(item.key.match[0].partition("=")[2], 16) & 0xFFF)
+        return _vlan_of_part(item.key)
     if item.table in (INT_CLASSIFY, INT_DELIVER, TUN_UNICAST, TUN_NEIGHBORS, TUN_FLOOD):
         return _vlan_matched(item.key)
     return None
@@ -105,14 +108,6 @@ def station_of(item: Item) -> tuple[Field, ...] | None:
     return item.key.match
 
 
-def _mac_of(station: tuple[Field, ...]) -> Mac | None:
-    text = next((field.removeprefix("dl_dst=") for field in station if field.startswith("dl_dst=")), None)
-    try:
-        return Mac(text) if text is not None else None
-    except ValueError:
-        return None  # with a mask: whose flow this was is not known any more
-
-
 def serves_flood(item: Item) -> bool:
     """Is this a flow that sends a segment's floods to its groups, or the group that relays to the others?"""
     return item.table in (TUN_FLOOD, TUN_FLOOD_PART) if isinstance(item, Flow) else item.relays
@@ -127,11 +122,16 @@ def tunnels_to(item: Item) -> set[TunnelEndpoint]:
     """Return the endpoints that *item* sends to."""
     actions = item.actions if isinstance(item, Flow) else [each for bucket in item.buckets for each in bucket.actions]
     texts = [action for action in actions if action.endswith(("->tun_dst", "->tun_ipv6_dst"))]
-    return {_endpoint(text.removeprefix("set_field:").partition("->")[0]) for text in texts}
+    found = (_endpoint(text.removeprefix("set_field:").partition("->")[0]) for text in texts)
+    return {endpoint for endpoint in found if endpoint is not None}
 
 
-_endpoint = lru_cache(maxsize=4096)(ip_address)
-"""Hundreds of entries lead to one endpoint."""
+@lru_cache(maxsize=4096)  # hundreds of entries lead to one endpoint
+def _endpoint(text: str) -> TunnelEndpoint | None:
+    try:
+        return ip_address(text)
+    except ValueError:
+        return None
 
 
 def _matched(key: FlowKey, name: str) -> str | None:
@@ -140,6 +140,22 @@ def _matched(key: FlowKey, name: str) -> str | None:
         if field.startswith(head):
             return field[len(head) :]
     return None
+
+
+def _mac_matched(key: FlowKey, name: str) -> Mac | None:
+    text = _matched(key, name)
+    try:
+        return Mac(text) if text is not None else None
+    except ValueError:
+        return None  # with a mask: whose flow this was is not known any more
+
+
+def _vlan_of_part(key: FlowKey) -> LocalVlan | None:
+    text = _matched(key, "reg0")
+    try:
+        return _vlan(int(text, 16) & 0xFFF) if text is not None else None
+    except ValueError:
+        return None
 
 
 def _vlan_matched(key: FlowKey) -> LocalVlan | None:

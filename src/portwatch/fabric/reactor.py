@@ -236,7 +236,11 @@ class Reactor:
         """The bridge holds *items*; those of others are passed over."""
         ours = [item for item in items if is_ours(item)]
         self.examine(bridge, ours)
-        return self.ledgers[bridge].read_back(ours)
+        fresh = self.ledgers[bridge].fresh
+        drift = self.ledgers[bridge].read_back(ours)
+        if fresh and all(map(self.snapshots.settled, self.snapshots.networks)):
+            self._reconsider()  # nothing more is going to settle
+        return drift
 
     def committed(self, bridge: Bridge, generation: int, now: datetime) -> tuple[PortId, ...]:
         """The bridge holds what was wanted at *generation*. Return the ports that are installed by this."""

@@ -24,6 +24,8 @@ SILENCE: Final = 30.0
 """Seconds after which a host that is online and states nothing has nothing (docs/contract.md, section 4)."""
 ASK_AGAIN: Final = (10.0, 300.0)
 """Seconds between requests for what is retained in a network that stays incomplete: at first, and at most."""
+REPLAY_MAX: Final = 120.0
+"""Seconds for which asking again is put off as long as retained messages come: a broker may call live ones so."""
 PORTION: Final = 400
 """Messages asked for at once: a broker that drops what it cannot send at once (mosquitto by default all but 1,000 and
 what the socket takes) would drop the same ones again."""
@@ -62,7 +64,10 @@ class Snapshot:
 
     def rests(self, now: float) -> bool:
         """Has nothing been asked for, and nothing that is retained come, for as long as is to be waited?"""
-        return self.since is not None and now - max(self.since, self.asked_at, self.replayed_at) >= self.pause
+        if self.since is None:
+            return False
+        asked = max(self.since, self.asked_at)
+        return now - max(asked, min(self.replayed_at, asked + REPLAY_MAX)) >= self.pause
 
 
 class Snapshots:
@@ -96,8 +101,11 @@ class Snapshots:
             return
         if host is None:
             snapshot.since = now
-        for name, share in snapshot.shares.items():
+        for name, share in list(snapshot.shares.items()):
             if name != host and (host is not None or name == self._here):
+                continue
+            if name != self._here and not share.held and share.manifest is not None and not share.manifest.count:
+                del snapshot.shares[name]  # it had nothing, and a manifest that says so expires
                 continue
             if share.manifest is not None:
                 share.unstated_since = now
