@@ -86,9 +86,9 @@ class Hearing:
             if (port_id := self._topics.described(message.topic)) is not None:
                 refused = wire.DirectoryRefused(port_id, error.detail)
                 self._inbox.put(f"refused {message.topic}", (refused, message.replayed))
-            unheard = not self.overwritten
+            nothing_yet = not self.overwritten
             self._note_overwritten(message.topic)
-            if unheard and self.overwritten:
+            if nothing_yet and self.overwritten:
                 self._decided()  # else nobody would look at it before something else comes
             return
         if isinstance(news, HostStatus) and news.host == self._identity.host:

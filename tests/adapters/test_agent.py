@@ -22,6 +22,7 @@ from portwatch.model import HostName, OfPort, Plug, Vni
 from portwatch.ovsdb.database import Database
 from portwatch.ovsdb.picture import Picture
 from portwatch.switch.ofctl import OfCtl
+from tests.adapters.waiting import until
 from tests.core.fleet import START, SWITCH_PORTS, a_claim, a_port, an_endpoint
 
 NOWHERE = object()
@@ -59,6 +60,7 @@ async def time_kept(one: Agent, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 
 
 async def many_looks_long() -> None:
+    """Leave time for many a look, to see that there is none."""
     await asyncio.sleep(0.05)
 
 
@@ -73,6 +75,7 @@ async def test_an_agent_for_which_nothing_waits_looks_at_the_time_when_something
         assert looks == []
 
         one.drain(leaving=True)
+        await until(lambda: looks)
         await many_looks_long()
         assert len(looks) == 1
 
@@ -85,6 +88,7 @@ async def test_an_agent_at_rest_says_again_at_once_what_others_overwrite(monkeyp
     async with time_kept(one, monkeypatch) as looks:
         await many_looks_long()
         one.exchange.receive(Message("portwatch/v1/hosts/hv1", b"{", replayed=False))
+        await until(lambda: looks)
         await many_looks_long()
         assert len(looks) == 1
 
@@ -96,8 +100,7 @@ async def test_an_agent_looks_again_and_again_while_a_network_has_not_settled(mo
     one.reactor.plugged({port.port_id: Plug(port, OfPort(5))}, SWITCH_PORTS, START)
 
     async with time_kept(one, monkeypatch) as looks:
-        await many_looks_long()
-        assert len(looks) > 2
+        await until(lambda: len(looks) > 2)
 
 
 @pytest.mark.asyncio

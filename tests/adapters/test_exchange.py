@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Callable
 from datetime import timedelta
 from ipaddress import ip_network
 
@@ -22,7 +21,8 @@ from portwatch.fabric.pipeline import Policy
 from portwatch.fabric.reactor import Reactor
 from portwatch.metrics import Metrics
 from portwatch.model import HostName, OfPort, Plug, Port, PortId
-from tests.adapters.inbox import PATIENCE, a_client
+from tests.adapters.inbox import a_client
+from tests.adapters.waiting import until
 from tests.core.fleet import START, SWITCH_PORTS, TOPICS, a_claim, a_port, an_endpoint
 
 HV1 = HostName("hv1")
@@ -152,9 +152,3 @@ async def test_what_others_clear_or_overwrite_of_ours_is_said_again(payload: byt
     await tasks.pop(0)
     for task in tasks:
         task.cancel()
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not condition():  # noqa: ASYNC110  # the broker in memory tells nobody
-            await asyncio.sleep(0.001)

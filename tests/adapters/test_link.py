@@ -14,6 +14,7 @@ from portwatch.bus.link import Backoff, Link, Words
 from portwatch.bus.memory import MemoryBroker
 from portwatch.errors import PublishRefused, SubscribeRefused
 from tests.adapters.inbox import PATIENCE
+from tests.adapters.waiting import until
 
 HELLO, GREETING = Publication("hosts/hv1", b"hello"), tuple(Publication(f"ports/{name}", b"1", True) for name in "ab")
 
@@ -108,12 +109,6 @@ async def a_link(broker: Broker, speaker: Speaker, *filters: str) -> AsyncGenera
         await asyncio.wait_for(running, PATIENCE)
     finally:
         running.cancel()
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not condition():  # noqa: ASYNC110  # the broker in memory tells nobody
-            await asyncio.sleep(0.001)
 
 
 @pytest.mark.asyncio

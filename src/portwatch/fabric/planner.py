@@ -14,10 +14,8 @@ from portwatch.openflow.ledger import Ledger
 class Planner:
     """One hypervisor's. `clock`: seconds that only go forward, for the moves of MACs."""
 
-    def __init__(
-        self, fabric: Fabric, policy: Policy, ledgers: Mapping[Bridge, Ledger], progress: Progress, clock: float = 0.0
-    ) -> None:
-        self.clock = clock
+    def __init__(self, fabric: Fabric, policy: Policy, ledgers: Mapping[Bridge, Ledger], progress: Progress) -> None:
+        self.clock = 0.0
         self._fabric, self._policy, self._ledgers, self._progress = fabric, policy, ledgers, progress
         self._collected: Touched | None = None
 

@@ -57,7 +57,7 @@ class Progress:
         """A bridge holds what was wanted at *generation*."""
         self._done[bridge] = max(self._done[bridge], generation)
 
-    def reached_by(self) -> tuple[PortId, ...]:
+    def ready(self) -> tuple[PortId, ...]:
         """Return the ports whose flows both bridges hold by now."""
         reached = self.reached
         return tuple(port_id for port_id, generation in self._awaiting.items() if generation <= reached)

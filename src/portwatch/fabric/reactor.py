@@ -396,8 +396,9 @@ class Reactor:
         for bridge, ledger in self.ledgers.items():
             if ledger.settled:
                 progress.committed(bridge, progress.generation)
-        ready = progress.reached_by()
-        installed = tuple(each for each in ready if fabric.problem(each) is None and not fabric.lacks_tunnel(each))
+        installed = tuple(
+            each for each in progress.ready() if fabric.problem(each) is None and not fabric.lacks_tunnel(each)
+        )
         for port_id in installed:
             progress.install(port_id)
             self._tell(port_id, now)
