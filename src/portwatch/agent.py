@@ -72,7 +72,8 @@ class Agent:
         self.exchange = Exchange(
             config, identity, self.reactor, broker, metrics, self.convergence, self._carry_out, self.directory
         )
-        names = {Bridge.INTEGRATION: config.bridges.integration, Bridge.TUNNEL: config.bridges.tunnel}
+        # In the order in which they get to work: what the integration bridge does not know yet it hands to the other.
+        names = {Bridge.TUNNEL: config.bridges.tunnel, Bridge.INTEGRATION: config.bridges.integration}
         self.programmers = {
             bridge: Programmer(name, self.reactor.ledgers[bridge], _Account(self, bridge, name), ofctl, metrics)
             for bridge, name in names.items()
@@ -93,24 +94,35 @@ class Agent:
 
     # --- OVSDB ---------------------------------------------------------------------------------------------------
 
-    def plugged(self, change: PictureChange) -> None:
-        """The picture changed."""
+    async def plugged(self, change: PictureChange) -> None:
+        """The picture changed. Say so on the bus first, and then plan the flows: the others have the longer way."""
         seen = time.perf_counter()
-        if self.directory is None:
-            self._plugged(change.plugs, seen)
-        else:
-            self.directory.plugged(change.plugs)
-            if not self.directory.waiting:
-                self._plugged(self.directory.take(), seen)
+        plugs: Mapping[PortId, Plug | None] = change.plugs
+        if self.directory is not None:
+            self.directory.plugged(plugs)
+            if self.directory.waiting:
+                self._carry_out(seen)
+                return
+            plugs = self.directory.take()
+        wired = self._take_in(plugs)
+        self._carry_out(seen)
+        await asyncio.sleep(0)  # the link speaks
+        self._plan(plugs, wired, seen)
         self._carry_out(seen)
 
-    def _plugged(self, plugs: Mapping[PortId, Plug | None], seen: float) -> None:
-        """Tell the reactor; when this is the first time, the programmers begin."""
+    def _take_in(self, plugs: Mapping[PortId, Plug | None]) -> Mapping[PortId, Plug]:
+        """Tell the reactor; return those of the ports that were wired, as they were."""
         reactor = self.reactor
         wired = {port_id: reactor.plugs[port_id] for port_id in plugs if port_id in reactor.progress.installed}
         self.records.forget(plugs)
         reactor.planner.clock = self.clock()
         reactor.plugged(plugs, self.picture.switch_ports, now())
+        return wired
+
+    def _plan(self, plugs: Mapping[PortId, Plug | None], wired: Mapping[PortId, Plug], seen: float) -> None:
+        """Have the flows planned, and note what is awaited of the switch; the first time, the programmers begin."""
+        reactor = self.reactor
+        reactor.plan(now())
         for port_id, before in wired.items():
             if port_id not in reactor.plugs:
                 claim = (before.port.network_id, self.identity.host, port_id)
@@ -198,7 +210,7 @@ class Agent:
         if self.directory is not None and (described := self.directory.take()):
             for port_id in described:
                 self._seen.pop(port_id, None)  # how long the orchestrator took is no time of ours
-            self._plugged(described, since)
+            self._plan(described, self._take_in(described), since)
         self.exchange.carry_out(since)
         for port_id, record in reactor.records.items():
             self.records.want(port_id, record)

@@ -7,6 +7,7 @@ that names the text; whoever holds a `Mac` need not check it again, and may writ
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final, NamedTuple, Self
 
@@ -132,6 +133,7 @@ class LocalVlan(_Ranged):
     WORDS = "a VLAN"
 
 
+@lru_cache(maxsize=4096)  # each host says its own in every event
 def tunnel_endpoint(text: str) -> TunnelEndpoint:
     """Read a VTEP address; refuse what no host can be reached at (unspecified, loopback, multicast, broadcast)."""
     address = ip_address(text)

@@ -112,10 +112,10 @@ class Sidecar:
 
     async def _watch(self) -> None:
         """Follow OVSDB; the first picture makes the agent."""
-        async for change in watch(aiter(self._database), self.picture, time.monotonic):
+        async for change in watch(self._database, self.picture, time.monotonic):
             if self.agent is None:
                 self.agent = self._make_agent()
-            self.agent.plugged(change)
+            await self.agent.plugged(change)
             if self._tunnel_types - self._looked_for:
                 self._look_at_bridges.set()
             if change.switch:

@@ -17,10 +17,11 @@ from portwatch.bus.memory import MemoryBroker
 from portwatch.config import Config
 from portwatch.events import PortUpdated
 from portwatch.fabric.announcer import Identity
+from portwatch.fabric.pipeline import Bridge
 from portwatch.metrics import Metrics
 from portwatch.model import HostName, OfPort, Plug, Vni
 from portwatch.ovsdb.database import Database
-from portwatch.ovsdb.picture import Picture
+from portwatch.ovsdb.picture import Picture, PictureChange
 from portwatch.switch.ofctl import OfCtl
 from tests.adapters.waiting import until
 from tests.core.fleet import START, SWITCH_PORTS, a_claim, a_port, an_endpoint
@@ -29,14 +30,14 @@ NOWHERE = object()
 """Stands for partners who are not asked."""
 
 
-def an_agent() -> Agent:
+def an_agent(broker: MemoryBroker | None = None) -> Agent:
     return Agent(
         Config(),
         Identity(HostName("hv1"), "session", an_endpoint(1)),
         Picture("br-int", "br-tun"),
         cast("Database", NOWHERE),
         cast("OfCtl", NOWHERE),
-        MemoryBroker(),
+        broker or MemoryBroker(),
         Metrics("0", bridges=("br-int", "br-tun"), reasons=wire.REASONS),
     )
 
@@ -98,9 +99,34 @@ async def test_an_agent_looks_again_and_again_while_a_network_has_not_settled(mo
     one = an_agent()
     port = a_port("p1")
     one.reactor.plugged({port.port_id: Plug(port, OfPort(5))}, SWITCH_PORTS, START)
+    one.reactor.plan(START)
 
     async with time_kept(one, monkeypatch) as looks:
         await until(lambda: len(looks) > 2)
+
+
+@pytest.mark.asyncio
+async def test_a_port_is_on_the_bus_before_its_flows_are_planned(monkeypatch: pytest.MonkeyPatch) -> None:
+    broker = MemoryBroker()
+    one = an_agent(broker)
+    linking = asyncio.create_task(one.exchange.link.run())
+    reading = asyncio.create_task(one.exchange.hearing.read())
+    await until(lambda: one.exchange.link.trouble is None)
+    plan, on_the_bus_then = one.reactor.plan, []
+
+    def look_and_plan(now: datetime) -> None:
+        on_the_bus_then.append("portwatch/v1/ports/blue/hv1/p1" in broker.retained)
+        plan(now)
+
+    monkeypatch.setattr(one.reactor, "plan", look_and_plan)
+    port = a_port("p1")
+
+    await one.plugged(PictureChange({port.port_id: Plug(port, OfPort(5))}))
+
+    assert on_the_bus_then == [True]
+    assert one.reactor.ledgers[Bridge.INTEGRATION].owes
+    for task in (linking, reading):
+        task.cancel()
 
 
 @pytest.mark.asyncio
@@ -109,6 +135,7 @@ async def test_hundreds_of_hosts_that_disagree_are_told_in_a_few_lines(monkeypat
     one = an_agent()
     port = a_port("p1")
     one.reactor.plugged({port.port_id: Plug(port, OfPort(5))}, SWITCH_PORTS, START)
+    one.reactor.plan(START)
     for number in range(200):
         claim = replace(a_claim(a_port("p2", segmentation_id=Vni(7))), host=HostName(f"far{number}"))
         one.reactor.heard(PortUpdated(claim, 1, START), START, 0.0)

@@ -48,7 +48,7 @@ class Host:
         async with asyncio.timeout(10):
             while not until():
                 changes = await anext(self.database)
-                self.agent.plugged(self.picture.apply(changes.rows, 0.0, whole=changes.whole))
+                await self.agent.plugged(self.picture.apply(changes.rows, 0.0, whole=changes.whole))
 
     def install(self) -> None:
         """Let both bridges take what is owed."""

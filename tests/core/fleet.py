@@ -267,6 +267,7 @@ class Host:
         self.tenure = _tenure(self)
         self.directory = self.fleet.new_directory()
         self.picture_tells({name: self.plug_of(name) for name in self.plugged})
+        self.reactor.plan(self.now)
         if read_back:
             self.read_back()
         self.connect()
@@ -630,14 +631,15 @@ class Fleet:
         self.now += timedelta(milliseconds=1)
         reactor = host.reactor
         for _ in range(100):
-            for bridge in Bridge:
-                self._program(host, bridge)
             events, reactor.events = reactor.events, []
             for event in events:
                 self.events.append((host, event))
                 host.say(host.words(event))
+            reactor.plan(host.now)
+            for bridge in Bridge:
+                self._program(host, bridge)
             records, reactor.records = reactor.records, {}
-            if not (self._write_rows(host, records) or events):
+            if not (self._write_rows(host, records) or reactor.events):
                 break
         else:
             raise AssertionError(f"{host.name} does not come to rest")

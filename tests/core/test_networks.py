@@ -73,10 +73,12 @@ def a_reactor(policy: Policy | None = None) -> Reactor:
 
 def plug(reactor: Reactor, *ports: Port) -> None:
     reactor.plugged({port.port_id: a_plug(port) for port in ports}, SWITCH, NOW)
+    reactor.plan(NOW)
 
 
 def unplug(reactor: Reactor, *ports: Port) -> None:
     reactor.plugged({port.port_id: None for port in ports}, SWITCH, NOW)
+    reactor.plan(NOW)
 
 
 def hear(reactor: Reactor, *claims: Claim) -> None:
@@ -338,6 +340,7 @@ def test_a_restart_owes_the_switch_nothing_while_the_hosts_of_a_network_are_hear
 
     after = Reactor(Identity(HostName("hv1"), "another", HERE), Policy())
     after.plugged({port.port_id: a_plug(port, LocalVlan(1))}, SWITCH, NOW)
+    after.plan(NOW)
     for bridge in Bridge:
         after.read_back(bridge, held[bridge])
     commit_nothing(after)
@@ -359,6 +362,7 @@ def test_a_large_network_of_which_the_bus_has_lost_everything_is_flooded_to_as_b
 
     after = Reactor(Identity(HostName("hv1"), "another", HERE), Policy())
     after.plugged({port.port_id: a_plug(port, LocalVlan(1))}, SWITCH, NOW)
+    after.plan(NOW)
     for bridge in Bridge:
         after.read_back(bridge, installed(before, bridge))
     after.snapshots.subscribed(NetworkId("blue"), 0.0)

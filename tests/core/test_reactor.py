@@ -24,6 +24,7 @@ from portwatch.model import (
     NetworkId,
     NetworkType,
     OfPort,
+    Plug,
     Port,
     PortId,
     State,
@@ -190,6 +191,62 @@ def test_a_port_that_is_pulled_and_comes_back_is_wired_again() -> None:
     assert fleet.hears("hv2/p2", mac("p1")) == {"hv1/p1"}
 
 
+# --- said first, planned then -----------------------------------------------------------------------------------------
+
+
+def test_what_the_others_hear_of_a_port_does_not_wait_for_its_flows_to_be_planned() -> None:
+    host = a_fleet("p1")["hv1"]
+    reactor = host.reactor
+
+    reactor.plugged({PortId("p2"): Plug(P2, OfPort(22))}, SWITCH_PORTS, host.now)
+    assert [(event.key[2], event.claim.status) for event in reactor.events] == [("p2", Status.BUILD)]
+    assert not any(ledger.owes for ledger in reactor.ledgers.values())
+
+    reactor.plan(host.now)
+    assert reactor.ledgers[INT].owes
+
+
+def test_a_port_whose_flows_are_not_planned_yet_is_not_active_whatever_the_switch_has_taken() -> None:
+    host = a_fleet("p1")["hv1"]
+    reactor = host.reactor
+    reactor.plugged({PortId("p2"): Plug(P2, OfPort(22))}, SWITCH_PORTS, host.now)
+
+    for bridge in Bridge:
+        assert reactor.committed(bridge, reactor.progress.generation, host.now) == ()
+    assert {event.claim.status for event in reactor.events} == {Status.BUILD}
+
+    reactor.plan(host.now)
+    assert "p2" not in reactor.progress.installed
+
+
+def test_what_is_heard_between_saying_and_planning_is_planned_with_it() -> None:
+    fleet = a_fleet("p1", "")
+    host = fleet["hv1"]
+    host.plugged[PortId("p3")] = (P3, OfPort(33))
+    host.reactor.plugged({PortId("p3"): host.plug_of("p3")}, SWITCH_PORTS, host.now)
+
+    fleet["hv2"].plug(P2)
+    fleet.settle()
+
+    assert host.status("p3") is Status.ACTIVE
+    assert fleet.hears("hv1/p1") == {"hv1/p3", "hv2/p2"}
+    assert host.peers() == {"hv2"}
+
+
+def test_a_port_that_may_be_wired_at_last_and_is_pulled_before_that_is_planned_is_awaited_by_nobody() -> None:
+    fleet = a_vni_conflict()
+    host = fleet["hv1"]
+
+    host.reactor.plugged({PortId("p1"): None}, SWITCH_PORTS, host.now)
+    host.reactor.plugged({PortId("p5"): None}, SWITCH_PORTS, host.now)
+    host.plugged.clear()
+    fleet.carry_out(host)
+    fleet.settle()
+
+    assert not host.reactor.progress.awaited
+    assert fleet.hears("hv2/p2") == set()
+
+
 # --- status, and what is written ---------------------------------------------------------------------------------
 
 
@@ -270,6 +327,7 @@ def test_what_is_on_the_row_already_is_not_written_again(changes: dict[str, obje
     host.change("p1", **changes)
 
     host.reactor.plugged({PortId("p1"): host.plug_of("p1")}, SWITCH_PORTS, host.now)
+    host.reactor.plan(host.now)
 
     assert host.reactor.records == {}
 
@@ -280,6 +338,7 @@ def test_what_somebody_else_wrote_over_on_the_row_is_written_again() -> None:
     host.rows[PortId("p1")] = replace(good, tag=LocalVlan(77))
 
     host.reactor.plugged({PortId("p1"): host.plug_of("p1")}, SWITCH_PORTS, host.now)
+    host.reactor.plan(host.now)
 
     assert host.reactor.records == {"p1": PortRecord(good.network_id, good.tag, good.seq or 0, good.installed)}
 
@@ -287,6 +346,7 @@ def test_what_somebody_else_wrote_over_on_the_row_is_written_again() -> None:
 def test_a_port_that_is_pulled_is_not_written_on() -> None:
     host = a_fleet("")["hv1"]
     host.reactor.plugged({PortId("p1"): None}, SWITCH_PORTS, host.now)
+    host.reactor.plan(host.now)
     host.programmed = set()
     host.plug(P1)
 

@@ -180,16 +180,16 @@ class Link:
         self._on_change()
         self._work.set()
         closed = asyncio.ensure_future(connection.closed())
+        closed.add_done_callback(lambda _: self._work.set())
         try:
             while not self._stopped.is_set():
-                work = asyncio.ensure_future(self._work.wait())
-                again = REFUSED_AGAIN if self.refused else None
-                awoken, _ = await asyncio.wait({closed, work}, timeout=again, return_when=asyncio.FIRST_COMPLETED)
-                work.cancel()
+                try:
+                    async with asyncio.timeout(REFUSED_AGAIN if self.refused else None):
+                        await self._work.wait()
+                except TimeoutError:
+                    self._ask_again()
                 if closed.done():
                     closed.result()
-                if not awoken:
-                    self._ask_again()
                 self._work.clear()
                 await self._speak(connection)
                 if self._wanted != subscribed or self._dropped:

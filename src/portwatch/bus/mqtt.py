@@ -329,7 +329,8 @@ class _MqttConnection:
             self._step(self._paho.loop_read)
 
     def _write_soon(self) -> None:
-        self._loop.call_soon(self._write)
+        """Acknowledge, but in the turn after the next: who hears what has come gets to work first."""
+        self._loop.call_soon(self._loop.call_soon, self._write)
 
     def _write(self) -> None:
         if not self._end.came:

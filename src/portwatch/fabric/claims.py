@@ -62,6 +62,8 @@ def winner(claims: Collection[Claim], here: HostName | None, *, frozen: bool = F
         return Verdict(None, Rule.NONE)
     if len(present) > 1:
         present.sort(key=rank)
+    elif present[0].host != here and present[0].port.kind is not Kind.SHARED:
+        return Verdict(present[0], Rule.ONLY)  # as below, but sooner: nearly all stations are like this
     ours = tuple([claim for claim in present if claim.host == here])
     local = next((claim for claim in ours if claim.port.state is State.ACTIVE or claim.port.distributed), None)
     shared = any(claim.port.kind is Kind.SHARED for claim in present)

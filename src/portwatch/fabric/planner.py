@@ -17,36 +17,41 @@ class Planner:
     def __init__(self, fabric: Fabric, policy: Policy, ledgers: Mapping[Bridge, Ledger], progress: Progress) -> None:
         self.clock = 0.0
         self._fabric, self._policy, self._ledgers, self._progress = fabric, policy, ledgers, progress
-        self._collected: Touched | None = None
+        self._touched: Touched = set()
+        self._put_off = False
 
     def wants(self, touched: Touched) -> None:
-        """Plan what was touched anew, and tell the ledgers."""
-        if self._collected is not None:
-            self._collected |= touched
-            return
+        """Plan what was touched anew, and tell the ledgers; not before `plan`, if that is put off."""
+        self._touched |= touched
+        if not self._put_off:
+            self.plan()
+
+    def put_off(self) -> None:
+        """Only collect what is touched, until `plan`."""
+        self._put_off = True
+
+    def plan(self) -> None:
+        """Plan all that was touched, each but once."""
+        self._put_off = False
+        touched, self._touched = self._touched, set()
+        for station in [key for key in touched if isinstance(key, Unicast)]:
+            touched |= self._fabric.watch_move(station.segment, station.mac, self.clock)
         changed = False
-        stations = [key for key in touched if isinstance(key, Unicast)]
-        for station in stations:
-            touched = touched | self._fabric.watch_move(station.segment, station.mac, self.clock)
         for key in touched:
-            by_bridge: dict[Bridge, list[Item]] = {bridge: [] for bridge in Bridge}
-            for bridge, item in plan(self._fabric, self._policy, key):
-                by_bridge[bridge].append(item)
-            for bridge, items in by_bridge.items():
-                changed |= self._ledgers[bridge].want(key, items)
+            planned = plan(self._fabric, self._policy, key)
+            for bridge, ledger in self._ledgers.items():
+                changed |= ledger.want(key, [item for where, item in planned if where is bridge])
         if changed:
             self._progress.generation += 1
 
     @contextmanager
     def together(self) -> Iterator[None]:
         """Plan but once what is touched meanwhile."""
-        collected: Touched = set()
-        self._collected = collected
+        self.put_off()
         try:
             yield
         finally:
-            self._collected = None
-            self.wants(collected)
+            self.plan()
 
     def recomputed(self) -> dict[Bridge, dict[ItemKey, Item]]:
         """Return what is wanted, computed from nothing but the fabric: must equal the ledgers'."""

@@ -80,6 +80,9 @@ class Reactor:
         """To write to Port rows. The caller takes them."""
         self._left_behind: dict[ClaimKey, Claim] = {}
         self._loaded = False
+        self._unplanned = self._other_ways = False
+        """Is there anything that `plan` has not seen; and does it concern the ways of all ports?"""
+        self._admitted: set[PortId] = set()
         self._said_more = False
         self._grace = grace
         self.leaving = False
@@ -91,10 +94,11 @@ class Reactor:
     def plugged(self, plugs: Mapping[PortId, Plug | None], ports: SwitchPorts, now: datetime) -> None:
         """These ports are plugged in like this now, or are gone (None); the switch's own ports are *ports*.
 
-        The first call must bring all there are.
+        The first call must bring all there are. `plan` is to follow soon: what others shall hear need not wait for it.
         """
+        self.planner.put_off()
         touched = self.fabric.set_ports(ports)
-        other_ways = bool(touched)
+        self._other_ways |= bool(touched)
         if not self._loaded:
             for vlan in (plug.vlan for plug in plugs.values() if plug is not None and plug.vlan is not None):
                 self.fabric.vlans.seek_behind(vlan)
@@ -111,7 +115,8 @@ class Reactor:
             self._reconsider()
         again, admitted = self.fabric.retry_waiting()
         self.planner.wants(touched | again)
-        self.progress.expect((*admitted, *(self.progress.awaited if other_ways else ())))
+        self._admitted |= admitted
+        self._unplanned = True
         for port_id in {*plugs, *admitted}:
             self._tell(port_id, now)
         if not self._loaded:
@@ -119,6 +124,16 @@ class Reactor:
             for claim in self._left_behind.values():
                 self._left_over(claim, now)
             self._left_behind.clear()
+
+    def plan(self, now: datetime) -> None:
+        """Plan the flows for what was `plugged`, and expect them of the switch."""
+        if not self._unplanned:
+            return
+        self._unplanned = False
+        self.planner.plan()
+        self.progress.expect((*self._admitted, *(self.progress.awaited if self._other_ways else ())))
+        self._admitted.clear()
+        self._other_ways = False
         self._advance(now)
 
     def drain(self, now: datetime, *, leaving: bool) -> int:
@@ -285,6 +300,7 @@ class Reactor:
         touched = self.fabric.detach(port_id)
         self._sequences.end(port_id)
         self.progress.forget(port_id)
+        self._admitted.discard(port_id)
         self.records.pop(port_id, None)
         self._publish(self.announcer.end(port_id, now))
         return touched
@@ -392,6 +408,8 @@ class Reactor:
 
     def _advance(self, now: datetime) -> tuple[PortId, ...]:
         """Find the ports whose flows are committed on both bridges by now."""
+        if self._unplanned:
+            return ()  # `plan` looks again: till then nobody knows what is wanted
         progress, fabric = self.progress, self.fabric
         for bridge, ledger in self.ledgers.items():
             if ledger.settled:

@@ -6,6 +6,7 @@ other way to make one but `parse`, which reads what the switch itself printed.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final, NamedTuple, NewType
 
@@ -189,11 +190,11 @@ def tun_src(endpoint: TunnelEndpoint) -> Field:
 
 
 def arp_spa(address: IPv4Address) -> Field:
-    return Field(f"arp_spa={address}")
+    return Field(f"arp_spa={_text(address)}")
 
 
 def arp_tpa(address: IPv4Address) -> Field:
-    return Field(f"arp_tpa={address}")
+    return Field(f"arp_tpa={_text(address)}")
 
 
 def arp_sha(mac: Mac) -> Field:
@@ -242,6 +243,7 @@ def _within(name: str, network: IpNetwork) -> tuple[Field, ...]:
     return (Field(f"{name}={address}" if whole else f"{name}={address}/{network.prefixlen:d}"),)
 
 
+@lru_cache(maxsize=1024)  # one address stands in several flows, a tunnel endpoint in very many
 def _text(address: IpAddress) -> str:
     """Return an address as the switch prints it, by inet_ntop(3): IPv4 within IPv6 has dots, which Python omits."""
     if isinstance(address, IPv6Address):
@@ -326,7 +328,7 @@ def set_eth_src(mac: Mac) -> Action:
 
 
 def set_arp_sender(mac: Mac, address: IPv4Address) -> tuple[Action, Action]:
-    return Action(f"set_field:{mac}->arp_sha"), Action(f"set_field:{address}->arp_spa")
+    return Action(f"set_field:{mac}->arp_sha"), Action(f"set_field:{_text(address)}->arp_spa")
 
 
 def note_who_answers(mac: Mac, *, router: bool) -> tuple[Action, Action]:

@@ -9,6 +9,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import AsyncIterator, Container, Iterable
+from contextlib import suppress
 from itertools import islice
 from time import perf_counter
 from typing import Final, NoReturn, Protocol
@@ -161,10 +162,9 @@ class Programmer:
 
     async def _serve(self, flows: AsyncIterator[FlowEvent], groups: AsyncIterator[int]) -> NoReturn:
         """Commit what is owed and look after what drifts, until the switch goes."""
-        following = {
-            asyncio.ensure_future(self._follow_flows(flows)),
-            asyncio.ensure_future(self._follow_groups(groups)),
-        }
+        following = [asyncio.create_task(self._follow_flows(flows)), asyncio.create_task(self._follow_groups(groups))]
+        for task in following:
+            task.add_done_callback(lambda _: self._work.set())
         try:
             while True:
                 if not self._ledger.known:
@@ -176,10 +176,9 @@ class Programmer:
                 self._work.clear()
                 for ended in (task for task in following if task.done()):
                     ended.result()
-                work = asyncio.ensure_future(self._work.wait())
-                timeout = min(self._until_audit(), self._until_purge())
-                await asyncio.wait({*following, work}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-                work.cancel()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(min(self._until_audit(), self._until_purge())):
+                        await self._work.wait()
                 if self._until_purge() <= 0:
                     await self._purge_again()
                 if self._until_audit() <= 0 and not self._ledger.owes:
