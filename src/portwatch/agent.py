@@ -23,6 +23,7 @@ from portwatch.fabric.moves import Station
 from portwatch.fabric.pipeline import Bridge, Policy
 from portwatch.fabric.reactor import Reactor
 from portwatch.fabric.tables import COOKIE, GROUPS, LEARNED_COOKIE, OWN
+from portwatch.fabric.unreached import disagreements
 from portwatch.hearing import now
 from portwatch.metrics import Metrics
 from portwatch.model import HostName, Plug, PortId, Segment, TunnelEndpoint
@@ -221,7 +222,7 @@ class Agent:
 
     def _tell_disagreements(self) -> None:
         """Say once of each host that it has a network of ours under another type or VNI."""
-        found = self.reactor.fabric.disagreements()
+        found = disagreements(self.reactor.fabric)
         apart = {(segment, host) for segment, hosts in found.items() for host in hosts}
         new = sorted(apart - self._apart, key=str)
         for segment, host in new[:TOLD_AT_ONCE]:

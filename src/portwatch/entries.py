@@ -6,6 +6,7 @@ from typing import Any
 
 from portwatch.agent import Agent
 from portwatch.fabric.segments import SegmentView
+from portwatch.fabric.unreached import disagreements, unreached
 from portwatch.model import Claim, Mac, Segment
 
 View = dict[str, Any]
@@ -60,10 +61,10 @@ def not_mixed_in(agent: Agent, claim: Claim) -> str | None:
     fabric, segment = agent.reactor.fabric, claim.port.segment
     if claim.host == fabric.host:
         return None
-    if segment in fabric.apart and claim.host in fabric.disagreements().get(segment, ()):
+    if segment in fabric.apart and claim.host in disagreements(fabric).get(segment, ()):
         ours = {str(each) for each in fabric.vlans.of if each.network_id == claim.port.network_id and each != segment}
         return f"{claim.host} has {segment}, this host {' and '.join(sorted(ours))}: the two are not mixed"
-    return fabric.unreached(claim)
+    return unreached(fabric, claim)
 
 
 def _claim(claim: Claim) -> View:

@@ -70,7 +70,7 @@ class Exchange:
             config, identity, reactor, metrics, self._introduction, self.followers, decided, directory
         )
         self._due: set[NetworkId] = set()
-        self._interest = (-1, -1, -1)
+        self._interest: tuple[int, ...] = ()
         self._asked: dict[NetworkId, tuple[HostName, ...]] = {}
         """Whose share of which network is asked for by itself: a subscription beside that to the network."""
         self._connections = 0

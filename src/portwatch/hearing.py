@@ -180,7 +180,7 @@ class Hearing:
     def _hear_of_port(self, news: PortEvent | ClaimGone, clock: float, *, replayed: bool) -> None:
         if self._directory is not None and isinstance(news, PortEvent) and news.key[1] == self._identity.host:
             self._directory.recalled(news.claim)
-        held = self._reactor.fabric.claims.get(news.key)
+        held = self._reactor.fabric.heard.claims.get(news.key)
         if not self._reactor.heard(news, now(), clock, replayed=replayed):
             return
         if isinstance(news, ClaimGone):

@@ -10,6 +10,7 @@ from portwatch.events import OFFLINE, ClaimKey
 from portwatch.fabric.claims import Rule
 from portwatch.fabric.keys import Key, Neighbor, Unicast, Wire
 from portwatch.fabric.pipeline import Bridge
+from portwatch.fabric.unreached import disagreements
 from portwatch.model import PortId, Segment
 from portwatch.openflow.flow import Flow
 
@@ -85,11 +86,11 @@ def networks(agent: Agent) -> list[View]:
     """Return the networks that have a port here."""
     fabric, snapshots = agent.reactor.fabric, agent.reactor.snapshots
     late = snapshots.incomplete(agent.clock())
-    apart = fabric.disagreements()
+    apart = disagreements(fabric)
     rows = []
     for network_id in sorted(fabric.networks):
         segments = [segment for segment in fabric.vlans.of if segment.network_id == network_id]
-        others = sorted(Counter(claim.host for claim in fabric.remote(network_id)).items())
+        others = sorted(Counter(claim.host for claim in fabric.heard.of_network(network_id)).items())
         tunnelled = (each for each in segments if each.network_type.tunnelled)
         endpoints = {str(endpoint) for each in tunnelled for endpoint in fabric.segments[each].members}
         rows.append(
@@ -101,7 +102,7 @@ def networks(agent: Agent) -> list[View]:
                 ],
                 "hosts": {fabric.host: sum(len(fabric.segments[each].wired) for each in segments), **dict(others)},
                 "local_ports": sum(len(fabric.segments[each].wired) for each in segments),
-                "remote_ports": sum(1 for _ in fabric.remote(network_id)),
+                "remote_ports": sum(1 for _ in fabric.heard.of_network(network_id)),
                 "peers": sorted(endpoints),
                 "complete": network_id not in late,
                 "settled": snapshots.settled(network_id),
@@ -140,10 +141,11 @@ def _fights(agent: Agent, segments: Sequence[Segment]) -> dict[str, list[View]]:
 def peers(agent: Agent) -> list[View]:
     """Return the other hosts that share a network with this one."""
     reactor = agent.reactor
-    endpoints = {claim.host: claim.tunnel_ip for claim in reactor.fabric.claims.values()}
-    reasons = {claim.host: words for claim in reactor.fabric.claims.values() if (words := not_mixed_in(agent, claim))}
+    claims = reactor.fabric.heard.claims.values()
+    endpoints = {claim.host: claim.tunnel_ip for claim in claims}
+    reasons = {claim.host: words for claim in claims if (words := not_mixed_in(agent, claim))}
     rows = []
-    for host, number in sorted(reactor.fabric.neighbours.items()):
+    for host, number in sorted(reactor.fabric.heard.hosts.items()):
         status = reactor.presence.hosts.get(host)
         endpoint = endpoints.get(host)
         rows.append(
@@ -274,10 +276,10 @@ def metrics(agent: Agent) -> None:
         unfit = len(agent.picture.unfit) if status == "ERROR" else 0
         gauges.ports.labels(status).set(statuses[status] + unfit)  # type: ignore[index]  # a Status is a str
     gauges.networks.set(sum(1 for _ in reactor.fabric.networks))
-    gauges.remote_ports.set(len(reactor.fabric.claims))
+    gauges.remote_ports.set(len(reactor.fabric.heard.claims))
     hosts = Counter(
         reactor.presence.hosts[host].state if host in reactor.presence.hosts else OFFLINE
-        for host in reactor.fabric.neighbours
+        for host in reactor.fabric.heard.hosts
     )
     for state in ("online", "stopped", "leaving", "offline"):
         gauges.peers.labels(state).set(hosts[state])

@@ -151,7 +151,7 @@ class Host:
     """The bridges whose programmer is at work."""
     link_is_busy: bool = False
     """The link speaks: what to listen to it will see later."""
-    interest: tuple[int, int] | None = None
+    interest: tuple[int, ...] | None = None
     wanted: frozenset[str] = frozenset()
     dropped: frozenset[str] = frozenset()
     skew: timedelta = timedelta()
@@ -418,7 +418,7 @@ class Host:
 
     def knows(self, network: str) -> int:
         """Return how many claims of other hosts are held in a network."""
-        return sum(1 for _ in self.reactor.fabric.remote(NetworkId(network)))
+        return sum(1 for _ in self.reactor.fabric.heard.of_network(NetworkId(network)))
 
 
 class Fleet:

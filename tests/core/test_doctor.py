@@ -11,7 +11,7 @@ from portwatch.doctor.finding import Severity
 from portwatch.doctor.findings import examine
 from portwatch.doctor.look import overhead
 from portwatch.doctor.probe import _checksum
-from portwatch.fabric.fabric import ANOTHERS_ADDRESS, OWN_ADDRESS
+from portwatch.fabric.unreached import ANOTHERS_ADDRESS, OWN_ADDRESS
 from portwatch.openflow import parse
 
 HV2 = ip_address("192.0.2.12")

@@ -163,7 +163,7 @@ def test_a_network_without_a_port_here_needs_nothing() -> None:
     fabric = a_fabric(a_port("p9", "red"), remote=[a_claim(P2)])
 
     assert (fdb(fabric, P2), flood(fabric), neighbor(fabric, "10.0.0.3")) == (None, None, None)
-    assert fabric.claims == {}
+    assert fabric.heard.claims == {}
 
 
 def test_without_a_tunnel_address_only_ports_here_are_reached() -> None:
@@ -251,7 +251,7 @@ def test_the_last_port_of_a_host_leaves_the_flood_group() -> None:
 
     assert touched == {Unicast(BLUE, mac_of(P2)), Neighbor(BLUE, P2.fixed_ips[0]), Flood(BLUE), Peer(VXLAN, AT_HV2)}
     assert flood(fabric) == FloodGroup(BLUE, LocalVlan(1), (OfPort(10),), ())
-    assert (fabric.peers, fabric.claims, dict(fabric.neighbours)) == ({}, {}, {})
+    assert (fabric.peers, fabric.heard.claims, dict(fabric.heard.hosts)) == ({}, {}, {})
 
 
 def test_a_peer_of_two_networks_stays_until_the_last() -> None:
@@ -277,7 +277,7 @@ def test_a_claim_under_our_own_name_is_not_taken_from_the_bus() -> None:
     fabric = a_fabric(P1)
 
     assert fabric.feed(a_claim(P2, host=1)) == set()
-    assert fabric.claims == {}
+    assert fabric.heard.claims == {}
 
 
 def test_a_claim_that_goes_down_leaves_forwarding_and_is_still_held() -> None:
@@ -287,7 +287,7 @@ def test_a_claim_that_goes_down_leaves_forwarding_and_is_still_held() -> None:
 
     assert fdb(fabric, P2) is None
     assert flood(fabric) == FloodGroup(BLUE, LocalVlan(1), (OfPort(10),), ())
-    assert len(fabric.claims) == 1
+    assert len(fabric.heard.claims) == 1
 
 
 def test_a_move_passes_the_entry_whichever_message_comes_first() -> None:
@@ -341,7 +341,7 @@ def test_a_claim_without_mac_address_and_endpoint_comes_changes_and_goes() -> No
         fabric.feed(a_claim(a_port("p3", mac=None, fixed_ips=()), host=3, tunnel_ip=None, revision=revision))
     fabric.withdraw(key_of(bare))
 
-    assert [claim.host for claim in fabric.claims.values()] == ["hv3"]
+    assert [claim.host for claim in fabric.heard.claims.values()] == ["hv3"]
 
 
 # --- ports here come and go --------------------------------------------------------------------------------------
@@ -372,7 +372,7 @@ def test_the_last_port_of_a_network_takes_everything_with_it() -> None:
     fabric.detach(P1.port_id)
     touched = fabric.prune()
 
-    assert (fabric.claims, fabric.segments, fabric.peers) == ({}, {}, {})
+    assert (fabric.heard.claims, fabric.segments, fabric.peers) == ({}, {}, {})
     assert (fabric.vlans.of, list(fabric.networks)) == ({}, [])
     assert Unicast(BLUE, mac_of(P2)) in touched
 
@@ -384,7 +384,7 @@ def test_the_last_port_that_is_replaced_in_one_batch_takes_nothing_with_it() -> 
     attach(fabric, P3)
     fabric.prune()
 
-    assert len(fabric.claims) == 1
+    assert len(fabric.heard.claims) == 1
     assert fdb(fabric, P2) is not None
 
 
@@ -550,7 +550,7 @@ def test_interest_changes_with_networks_and_neighbours_and_with_nothing_else() -
 def test_neighbours_are_the_other_hosts_whose_claims_are_held() -> None:
     fabric = a_fabric(P1, remote=[a_claim(P2), a_claim(P3), a_claim(a_port("p4"), host=3)])
 
-    assert dict(fabric.neighbours) == {"hv2": 2, "hv3": 1}
+    assert dict(fabric.heard.hosts) == {"hv2": 2, "hv3": 1}
 
 
 def test_rivals_are_the_other_hosts_claims_of_the_port_or_of_its_mac() -> None:
@@ -688,7 +688,7 @@ def test_claims_that_came_and_went_leave_nothing(claims: list[Claim]) -> None:
     for claim in claims:
         fabric.withdraw(key_of(claim))
 
-    assert (fabric.everything(), fabric.claims, fabric.peers, dict(fabric.neighbours)) == (before, {}, {}, {})
+    assert (fabric.everything(), fabric.heard.claims, fabric.peers, dict(fabric.heard.hosts)) == (before, {}, {}, {})
 
 
 @given(st.lists(_remote, max_size=12))

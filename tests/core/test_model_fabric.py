@@ -435,7 +435,7 @@ class Hypervisors(RuleBasedStateMachine):
         here: dict[tuple[Segment, Mac], set[str]] = {}
         shared: set[tuple[Segment, Mac]] = {
             (claim.port.segment, claim.port.mac)
-            for claim in host.reactor.fabric.claims.values()
+            for claim in host.reactor.fabric.heard.claims.values()
             if claim.port.kind is Kind.SHARED and claim.port.segment and claim.port.mac
         } | set(host.reactor.fabric.moves.frozen)
         for port, ofport in self._wired_on(host):
@@ -476,7 +476,7 @@ class Hypervisors(RuleBasedStateMachine):
         """Return the endpoints of the other hosts that claim each MAC, as far as this host has heard and can reach."""
         fabric = host.reactor.fabric
         counted: dict[tuple[Segment, Mac], set[str]] = {}
-        for claim in fabric.claims.values():
+        for claim in fabric.heard.claims.values():
             port, endpoint = claim.port, claim.tunnel_ip
             if not (claim.forwards and port.segment and port.segment in fabric.vlans.of and port.mac and endpoint):
                 continue
@@ -583,7 +583,7 @@ class Hypervisors(RuleBasedStateMachine):
                 for key, claim in claims.items()
                 if key[0] in set(host.reactor.fabric.networks) and key[1] != host.name
             }
-            assert host.reactor.fabric.claims == heard, f"{host.name} knows something else than there is"
+            assert host.reactor.fabric.heard.claims == heard, f"{host.name} knows something else than there is"
             assert host.reactor.snapshots.incomplete(self.fleet.clock + 3600) == {}
             # What serves an address that the bus does not name any more is spared: nothing proves that nobody has it.
             assert self.unprovable or all(not ledger.spares for ledger in host.reactor.ledgers.values())

@@ -16,6 +16,7 @@ from portwatch.fabric.pipeline import Bridge, Policy
 from portwatch.fabric.purpose import depends_on, tunnels_to
 from portwatch.fabric.reactor import Reactor
 from portwatch.fabric.tables import TUN_FLOOD, TUN_FLOOD_PART
+from portwatch.fabric.unreached import disagreements, unreached
 from portwatch.model import (
     GENEVE,
     GRE,
@@ -156,12 +157,12 @@ def test_what_others_call_a_network_of_ours_is_told_until_they_agree() -> None:
 
     hear(reactor, a_claim(2, a_port(2, "blue", 200)), a_claim(3, a_port(3, "blue", 200)), a_claim(4, a_port(4)))
     commit(reactor)
-    assert reactor.fabric.disagreements() == {other: {"far2", "far3"}}
+    assert disagreements(reactor.fabric) == {other: {"far2", "far3"}}
     assert flooded_to(installed(reactor)) == ["10.9.0.4"]
 
     hear(reactor, a_claim(2), a_claim(3))
     commit(reactor)
-    assert reactor.fabric.disagreements() == {}
+    assert disagreements(reactor.fabric) == {}
     assert flooded_to(installed(reactor)) == ["10.9.0.2", "10.9.0.3", "10.9.0.4"]
 
 
@@ -171,7 +172,7 @@ def test_a_network_of_two_vnis_on_one_host_disagrees_with_neither() -> None:
 
     hear(reactor, a_claim(3, a_port(3, "blue", 200)))
 
-    assert reactor.fabric.disagreements() == {}
+    assert disagreements(reactor.fabric) == {}
 
 
 def test_a_port_whose_keys_are_not_complete_yet_disagrees_with_nobody() -> None:
@@ -180,7 +181,7 @@ def test_a_port_whose_keys_are_not_complete_yet_disagrees_with_nobody() -> None:
 
     hear(reactor, a_claim(2))
 
-    assert reactor.fabric.disagreements() == {}
+    assert disagreements(reactor.fabric) == {}
 
 
 @pytest.mark.parametrize(
@@ -195,7 +196,7 @@ def test_a_port_whose_keys_are_not_complete_yet_disagrees_with_nobody() -> None:
 def test_why_a_host_is_not_tunnelled_to_is_told(address: str, kind: NetworkType, words: str | None) -> None:
     reactor = a_reactor()
 
-    assert reactor.fabric.unreached(a_claim(2, a_port(2, "blue", 100, kind), address)) == words
+    assert unreached(reactor.fabric, a_claim(2, a_port(2, "blue", 100, kind), address)) == words
 
 
 # --- VLANs used up ------------------------------------------------------------------------------------------------

@@ -1122,7 +1122,7 @@ def test_the_claims_of_a_host_that_is_gone_for_too_long_do_not_count_until_it_is
 
     assert fleet["hv3"].peers() == {"hv2"}
     assert fleet["hv3"].knows("blue") == 2, "they are held all the same"
-    assert set(fleet["hv3"].reactor.fabric.neighbours) == {"hv1", "hv2"}
+    assert set(fleet["hv3"].reactor.fabric.heard.hosts) == {"hv1", "hv2"}
     assert PortId("p1") not in {name.partition("/")[2] for name in fleet.hears("hv3/p3")}
 
     fleet["hv1"].start()
@@ -1927,7 +1927,7 @@ def test_what_is_said_in_networks_without_a_port_here_is_passed_over() -> None:
     assert heard(fleet, a_claim(a_port("p6", "red"))) is False
     assert heard(fleet, a_claim(a_port("p6", None))) is False
     assert fleet["hv1"].reactor.heard(ClaimGone((RED, fleet["hv1"].name, P2.port_id)), fleet.now, fleet.clock) is False
-    assert fleet["hv1"].reactor.fabric.claims == {}
+    assert fleet["hv1"].reactor.fabric.heard.claims == {}
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 from portwatch.events import LEAVING, OFFLINE, ONLINE, STOPPED, HostStatus, PortUpdated, key_of
 from portwatch.fabric.claims import Rule
 from portwatch.fabric.tenure import Tenure
+from portwatch.fabric.unreached import unreached
 from portwatch.model import SEQ_MAX, HostName, Port, TunnelEndpoint
 from tests.core.fleet import START, Fleet, Host, a_claim, a_port, an_endpoint
 
@@ -64,7 +65,7 @@ def test_why_is_told() -> None:
     fleet = a_fleet_with_a_double()
     fabric = fleet["hv3"].reactor.fabric
 
-    reasons = {claim.host: fabric.unreached(claim) for claim in fabric.claims.values()}
+    reasons = {claim.host: unreached(fabric, claim) for claim in fabric.heard.claims.values()}
 
     assert reasons == {
         "hv1": None,

@@ -6,7 +6,7 @@ from typing import Final
 
 from portwatch.doctor.facts import Bridge, Facts, Row
 from portwatch.doctor.finding import FAULT, WARNING, Finding, some
-from portwatch.fabric.fabric import ANOTHERS_ADDRESS, OWN_ADDRESS
+from portwatch.fabric.unreached import ANOTHERS_ADDRESS, OWN_ADDRESS
 
 FAR_OFF: Final = 5.0
 """Seconds by which a clock is far off: `seq`, which decides between two claims, is a time of day."""

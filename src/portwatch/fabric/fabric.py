@@ -6,12 +6,12 @@ One event touches only what it concerns, whatever the size of the network.
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Final
 
 from portwatch.events import ClaimKey, key_of
 from portwatch.fabric.admission import Admission
 from portwatch.fabric.attachment import Attachment, SwitchPorts
 from portwatch.fabric.claims import Verdict, winner
+from portwatch.fabric.heard import Heard
 from portwatch.fabric.keys import Base, Flood, LocalFlood, Neighbor, Peer, Touched, Unicast, Wire
 from portwatch.fabric.moves import Moves
 from portwatch.fabric.residences import Residence, Residences
@@ -30,10 +30,6 @@ from portwatch.model import (
     TunnelEndpoint,
 )
 
-OWN_ADDRESS: Final = "has this host's own tunnel address"
-ANOTHERS_ADDRESS: Final = "has the tunnel address of"
-"""Said of hosts that are not reached for these reasons."""
-
 
 class Fabric:
     """Everything known on this host about ports, its own and the others'."""
@@ -43,17 +39,13 @@ class Fabric:
         self.endpoint = endpoint
         self.ports = SwitchPorts()
         self.local: dict[PortId, Attachment] = {}
-        self.claims: dict[ClaimKey, Claim] = {}
+        self.heard = Heard()
         self.segments: dict[Segment, SegmentView] = {}
         self.peers: Counter[Peer] = Counter()
         self.tunnel_types: Counter[NetworkType] = Counter()
         """The types of tunnels that the segments wired here need, and how many do."""
         self.apart: set[Segment] = set()
         """Segments of our networks that only others have: they disagree with us, or our ports are not wired yet."""
-        self.neighbours: Counter[HostName] = Counter()
-        """The other hosts whose claims are held, and how many."""
-        self.interest = 0
-        """Counts the changes of `networks` and `neighbours`: what to listen to on the bus."""
         self.moves = Moves()
         self.dismissed: set[HostName] = set()
         """Hosts that are gone for longer than is waited for them: their claims do not count."""
@@ -61,9 +53,9 @@ class Fabric:
         self._admission = Admission()
         self.vlans = self._admission.vlans
         self._networks: dict[NetworkId, set[PortId]] = {}
-        self._holders: dict[tuple[NetworkId | None, PortId], set[ClaimKey]] = {}
+        self._comings_and_goings = 0
+        """Of networks."""
         self._left: set[NetworkId] = set()
-        self._remote: dict[NetworkId, set[ClaimKey]] = {}
 
     # --- what is here --------------------------------------------------------------------------------------------
 
@@ -79,7 +71,7 @@ class Fabric:
         self.local[port_id] = after
         if (network_id := claim.port.network_id) is not None and before is None:
             if network_id not in self._networks:
-                self.interest += 1
+                self._comings_and_goings += 1
             self._networks.setdefault(network_id, set()).add(port_id)
         was = before.claim.port.segment if before and port_id not in self._admission.waiting else None
         now = self._admission.admit(claim.port, hint)
@@ -108,7 +100,7 @@ class Fabric:
             if not ports:
                 del self._networks[network_id]
                 self._left.add(network_id)
-                self.interest += 1
+                self._comings_and_goings += 1
         return touched
 
     def prune(self) -> Touched:
@@ -154,24 +146,13 @@ class Fabric:
         """Another host's claim is this now. Claims of networks that have no port here are not held."""
         if claim.host == self.host or not self.hosts(claim.port.network_id):
             return set()
-        key = key_of(claim)
-        before = self.claims.get(key)
-        if before == claim:
-            return set()
-        self.claims[key] = claim
-        assert claim.port.network_id is not None, "hosts() is true of known networks only"
-        self._remote.setdefault(claim.port.network_id, set()).add(key)
-        return self._replace(key, before, claim)
+        before = self.heard.put(claim)
+        return set() if before == claim else self._replace(before, claim)
 
     def withdraw(self, key: ClaimKey) -> Touched:
         """A claim has ended. This deletes nothing by itself: what follows is computed from the claims that remain."""
-        before = self.claims.pop(key, None)
-        if before is None:
-            return set()
-        network_id = before.port.network_id
-        assert network_id is not None, "only claims of known networks are held"
-        self._remote[network_id].discard(key)
-        return self._replace(key, before, None)
+        before = self.heard.pop(key)
+        return self._replace(before, None) if before else set()
 
     def hosts(self, network_id: NetworkId | None) -> bool:
         """Has this network a port here?"""
@@ -182,19 +163,29 @@ class Fabric:
         """The networks that have a port here: the ones to listen to."""
         return self._networks.keys()
 
-    def remote(self, network_id: NetworkId) -> Iterable[Claim]:
-        """Return the other hosts' claims in a network."""
-        return (self.claims[key] for key in self._remote.get(network_id, ()))
+    @property
+    def interest(self) -> tuple[int, int]:
+        """Another one when `networks`, or the hosts heard of, are others: what to listen to on the bus."""
+        return self._comings_and_goings, self.heard.changes
+
+    def segments_of(self, network_id: NetworkId) -> set[Segment]:
+        """Return what the ports here call a network; several, if they disagree."""
+        ports = (self.local[port_id].claim.port for port_id in self._networks.get(network_id, ()))
+        return {port.segment for port in ports if port.segment is not None}
 
     # --- questions -----------------------------------------------------------------------------------------------
 
     def rivals(self, port: Port) -> list[Claim]:
         """Return the other hosts' claims of this port or of its MAC, in its network."""
-        keys = set(self._holders.get((port.network_id, port.port_id), ()))
+        keys = set(self.heard.of_port(port.network_id, port.port_id))
         view = self.segments.get(port.segment) if port.segment else None
         if view is not None and port.mac is not None:
             keys |= {key for key in view.stations.get(port.mac, ()) if key[1] != self.host}
-        return [self.claims[key] for key in keys]
+        return [self.heard.claims[key] for key in keys]
+
+    def counts(self, claim: Claim) -> bool:
+        """May another host's claim win here at all? mobility.md, rule 1, and the same address twice."""
+        return claim.forwards and claim.host not in self.dismissed and self.residences.may_tunnel(claim)
 
     def reached_at(self, claim: Claim) -> TunnelEndpoint | None:
         """Return where a claim's host is reached from here: not at our own address, nor over the other IP version."""
@@ -202,33 +193,6 @@ class Fabric:
         if self.endpoint is None or endpoint is None or endpoint == self.endpoint:
             return None
         return endpoint if endpoint.version == self.endpoint.version else None
-
-    def unreached(self, claim: Claim) -> str | None:
-        """Return, for people, why nothing is tunnelled to a claim's host; None when it is, or need not be."""
-        if not self.residences.may_tunnel(claim) and claim.tunnel_ip is not None:
-            holder = self.residences.holders[claim.tunnel_ip]
-            return f"{claim.host} {ANOTHERS_ADDRESS} {holder}, {claim.tunnel_ip}: its claims are ignored"
-        if not claim.port.network_type.tunnelled or self.reached_at(claim) is not None:
-            return None
-        if self.endpoint is None:
-            return "this host has no tunnel address (tunnel.local_ip)"
-        if claim.tunnel_ip is None:
-            return f"{claim.host} has no tunnel address"
-        if claim.tunnel_ip == self.endpoint:
-            return f"{claim.host} {OWN_ADDRESS}"
-        there, here = claim.tunnel_ip.version, self.endpoint.version
-        return f"{claim.host} tunnels over IPv{there} and this host over IPv{here}: the two cannot be mixed"
-
-    def disagreements(self) -> dict[Segment, set[HostName]]:
-        """Return what others call a network of ours by another type or VNI, and who they are. Never mixed in."""
-        found: dict[Segment, set[HostName]] = {}
-        for segment in self.apart:
-            ports = self._networks.get(segment.network_id, ())
-            ours = {self.local[port_id].claim.port.segment for port_id in ports} - {None}
-            if ours and segment not in ours:
-                claims = (claim for claim in self.remote(segment.network_id) if claim.port.segment == segment)
-                found[segment] = {claim.host for claim in claims if self._counts(claim)}
-        return found
 
     def verdict(self, segment: Segment, mac: Mac) -> Verdict:
         """Return who gets the frames for *mac*."""
@@ -262,8 +226,8 @@ class Fabric:
         """A host is gone for too long: its claims do not count any more (mobility.md, rule 1). They are still held."""
         if host in self.dismissed:
             return set()
-        held = [(key, claim) for key, claim in self.claims.items() if key[1] == host]
-        touched = {each for key, claim in held for each in self._replace(key, claim, None, counted=False)}
+        held = self.heard.of_hosts({host})
+        touched = {each for claim in held for each in self._replace(claim, None, held=True)}
         self.dismissed.add(host)
         return touched
 
@@ -272,8 +236,8 @@ class Fabric:
         if host not in self.dismissed:
             return set()
         self.dismissed.discard(host)
-        held = [(key, claim) for key, claim in self.claims.items() if key[1] == host]
-        return {each for key, claim in held for each in self._replace(key, None, claim, counted=False)}
+        held = self.heard.of_hosts({host})
+        return {each for claim in held for each in self._replace(None, claim, held=True)}
 
     def resides(self, host: HostName, residence: Residence | None) -> Touched:
         """A living host, this one perhaps, has a tunnel address since then; None: it does not live, or has none."""
@@ -291,9 +255,6 @@ class Fabric:
         return touched
 
     # --- within --------------------------------------------------------------------------------------------------
-
-    def _counts(self, claim: Claim) -> bool:
-        return claim.forwards and claim.host not in self.dismissed and self.residences.may_tunnel(claim)
 
     def _wire(self, segment: Segment, attachment: Attachment) -> Touched:
         view = self.segments.setdefault(segment, SegmentView(segment))
@@ -333,13 +294,11 @@ class Fabric:
             touched.update([self._part(segment, endpoint) for endpoint in view.members])
         return touched
 
-    def _replace(self, key: ClaimKey, before: Claim | None, after: Claim | None, *, counted: bool = True) -> Touched:
-        """Put *after* where *before* was in the indexes. Not *counted*: the claim itself is held before and after."""
+    def _replace(self, before: Claim | None, after: Claim | None, *, held: bool = False) -> Touched:
+        """Put *after* where *before* was in the indexes. *held*: the claim itself is held before and after."""
         touched: Touched = set()
-        if counted:
-            self._count(key, (after is not None) - (before is not None))
-        old = before.port.segment if before and self._counts(before) else None
-        new = after.port.segment if after and self._counts(after) else None
+        old = before.port.segment if before and self.counts(before) else None
+        new = after.port.segment if after and self.counts(after) else None
         if before and old:
             touched |= self._leave(old, before)
         if after and new:
@@ -355,7 +314,7 @@ class Fabric:
                         touched.add(self._meet(new, endpoint))
         if old:
             self._drop_if_empty(old)
-        return touched | (self._relocate(before, after) if counted else set())
+        return touched | (self._relocate(before, after) if not held else set())
 
     def _relocate(self, before: Claim | None, after: Claim | None) -> Touched:
         """A claim names another tunnel address now, or is the first or the last of its host to name it."""
@@ -368,26 +327,10 @@ class Fabric:
         if holder == residences.holders.get(endpoint):
             return set()
         hosts = residences.affected(endpoint, holder)
-        held = [(key, claim) for key, claim in self.claims.items() if key[1] in hosts and claim.tunnel_ip == endpoint]
-        touched = {each for key, claim in held for each in self._replace(key, claim, None, counted=False)}
+        held = [claim for claim in self.heard.of_hosts(hosts) if claim.tunnel_ip == endpoint]
+        touched = {each for claim in held for each in self._replace(claim, None, held=True)}
         residences.hold(endpoint, holder)
-        return touched | {each for key, claim in held for each in self._replace(key, None, claim, counted=False)}
-
-    def _count(self, key: ClaimKey, by: int) -> None:
-        """Another host's claim has come (1), gone (-1), or changed (0)."""
-        network_id, host, port_id = key
-        holders = self._holders.setdefault((network_id, port_id), set())
-        if by > 0:
-            holders.add(key)
-        elif by < 0:
-            holders.discard(key)
-        if not holders:
-            del self._holders[network_id, port_id]
-        if by and self.neighbours[host] + by in (0, by):
-            self.interest += 1
-        self.neighbours[host] += by
-        if not self.neighbours[host]:
-            del self.neighbours[host]
+        return touched | {each for claim in held for each in self._replace(None, claim, held=True)}
 
     def _leave(self, segment: Segment, claim: Claim) -> Touched:
         view = self.segments.get(segment)
@@ -417,8 +360,8 @@ class Fabric:
 
     def _forget_network(self, network_id: NetworkId) -> Touched:
         touched: Touched = set()
-        for key in self._remote.pop(network_id, set()):
-            touched |= self._replace(key, self.claims.pop(key), None)
+        for claim in list(self.heard.of_network(network_id)):
+            touched |= self.withdraw(key_of(claim))
         return touched
 
     def _drop_if_empty(self, segment: Segment | None) -> None:

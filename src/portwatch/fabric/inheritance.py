@@ -109,7 +109,7 @@ class Inheritance:
         if (known := self._heard.get(network_id)) is None:
             # A host of which but a part has come has not said yet what it has: its entries are still to be kept.
             whole = self._snapshots.complete(network_id)
-            claimed = {claim.tunnel_ip for claim in self._fabric.remote(network_id) if claim.host in whole}
+            claimed = {claim.tunnel_ip for claim in self._fabric.heard.of_network(network_id) if claim.host in whole}
             stated = {self._endpoints.get(host) for host in whole}
             known = self._heard[network_id] = {each for each in claimed | stated if each is not None}
         return known

@@ -168,7 +168,7 @@ class Reactor:
             return False
         if network_id is None or not self.fabric.hosts(network_id):
             return False
-        held = self.fabric.claims.get(event.key)
+        held = self.fabric.heard.claims.get(event.key)
         if isinstance(event, PortEvent) and held is not None:
             revision, session = event.claim.revision, event.claim.session
             if held.session == session and revision < held.revision:
@@ -265,15 +265,15 @@ class Reactor:
     # --- questions ----------------------------------------------------------------------------------------------------
 
     @property
-    def interest(self) -> tuple[int, int]:
+    def interest(self) -> tuple[int, ...]:
         """Changes whenever there is something else to listen to: networks, or hosts."""
-        return self.fabric.interest, self.snapshots.interest
+        return *self.fabric.interest, self.snapshots.interest
 
     @property
     def hosts_of_interest(self) -> set[HostName]:
         """The other hosts whose status matters here: those in our networks."""
         stated = (self.snapshots.hosts(network_id) for network_id in self.fabric.networks)
-        return {*self.fabric.neighbours, *(host for hosts in stated for host in hosts)} - {self.identity.host}
+        return {*self.fabric.heard.hosts, *(host for hosts in stated for host in hosts)} - {self.identity.host}
 
     # --- within -------------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from itertools import permutations
 
 from portwatch.fabric.claims import Rule
+from portwatch.fabric.unreached import disagreements
 from portwatch.model import Mac, Port, PortId, link_local
 from tests.core.fleet import INT, PREFIX, Fleet, a_port
 from tests.core.stories.story import Fact, apart
@@ -330,7 +331,7 @@ def holds_nothing(host: str) -> Fact:
         like = {1: fleet[host].endpoint}
         empty = Fleet(1, fleet.policy, like, checked=True, ports=fleet.ports)["hv1"].flows()
         assert fleet[host].flows() == empty, f"{host} holds what nobody there needs"
-        assert not fleet[host].reactor.fabric.claims, f"{host} knows of others' ports"
+        assert not fleet[host].reactor.fabric.heard.claims, f"{host} knows of others' ports"
 
     return holds
 
@@ -365,7 +366,7 @@ def disagree(host: str, *others: str) -> Fact:
     """The host reports that these call a network of its own by another type or VNI."""
 
     def holds(fleet: Fleet) -> None:
-        found = fleet[host].reactor.fabric.disagreements().values()
+        found = disagreements(fleet[host].reactor.fabric).values()
         assert {name for names in found for name in names} == {*others}, f"who disagrees with {host}"
 
     return holds
