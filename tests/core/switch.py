@@ -12,7 +12,9 @@ from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from portwatch.openflow import parse
-from portwatch.openflow.flow import Action, Bucket, Field, Flow, FlowKey, Group, GroupKey, Item
+from portwatch.openflow.actions import Action
+from portwatch.openflow.fields import Field
+from portwatch.openflow.flow import Bucket, Flow, FlowKey, Group, GroupKey, Item
 
 BROADCAST = "ff:ff:ff:ff:ff:ff"
 NO_MAC = "00:00:00:00:00:00"

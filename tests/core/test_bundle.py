@@ -8,34 +8,23 @@ from hypothesis import strategies as st
 
 from portwatch.fabric.tables import COOKIE, LEARNED_COOKIE, LEARNT, OWN
 from portwatch.model import LocalVlan, Mac, OfPort
-from portwatch.openflow import flow as of
-from portwatch.openflow import parse
+from portwatch.openflow import actions, fields, parse
+from portwatch.openflow.actions import Action
 from portwatch.openflow.bundle import BUCKETS_A_MESSAGE, Bundle, Purge, diff
-from portwatch.openflow.flow import (
-    Action,
-    Bucket,
-    Field,
-    Flow,
-    FlowKey,
-    Group,
-    GroupKey,
-    Item,
-    ItemKey,
-    flow,
-    group,
-)
+from portwatch.openflow.fields import Field
+from portwatch.openflow.flow import Bucket, Flow, FlowKey, Group, GroupKey, Item, ItemKey, flow, group
 from tests.core.switch import Switch
 
 MAC = Mac("fa:16:3e:00:00:01")
 VLAN = LocalVlan(5)
 
 
-def a_flow(number: int = 1, *actions: Action) -> Flow:
-    return flow(COOKIE, 20, 200, (of.dl_vlan(LocalVlan(number)),), actions or (of.output(OfPort(number)),))
+def a_flow(number: int = 1, *then: Action) -> Flow:
+    return flow(COOKIE, 20, 200, (fields.dl_vlan(LocalVlan(number)),), then or (actions.output(OfPort(number)),))
 
 
 def a_bucket(number: int, port: int | None = None) -> Bucket:
-    return Bucket(number, (of.output(OfPort(port or number)),))
+    return Bucket(number, (actions.output(OfPort(port or number)),))
 
 
 def a_group(*members: int, group_id: int = 7) -> Group:
@@ -43,7 +32,7 @@ def a_group(*members: int, group_id: int = 7) -> Group:
 
 
 def to_group(group_id: int = 7) -> Flow:
-    return a_flow(1, of.to_group(group_id))
+    return a_flow(1, actions.to_group(group_id))
 
 
 def table(items: Iterable[Item]) -> dict[ItemKey, Item]:
@@ -56,7 +45,7 @@ def change(before: Iterable[Item], after: Iterable[Item]) -> Bundle:
 
 def a_purge(*station: Field, vlan: int = 5) -> Purge:
     """Return the farewell to what was learned in a VLAN."""
-    return Purge(LEARNT, 20, (of.learned_vlan(LocalVlan(vlan)), *station))
+    return Purge(LEARNT, 20, (fields.learned_vlan(LocalVlan(vlan)), *station))
 
 
 def lines(bundle: Bundle) -> list[str]:
@@ -88,7 +77,7 @@ def test_a_new_flow_is_added() -> None:
 
 
 def test_a_changed_flow_is_added_again_and_nothing_is_deleted() -> None:
-    after = a_flow(1, of.POP_VLAN)
+    after = a_flow(1, actions.POP_VLAN)
 
     assert lines(change([a_flow()], [after])) == [f"flow add {after.text()}"]
 
@@ -183,11 +172,17 @@ def test_a_large_group_is_built_in_messages_that_openflow_can_carry(size: int, b
 
 
 def a_learned_flow(vlan: int, mac: Mac = MAC) -> Flow:
-    return flow(LEARNED_COOKIE, 20, 100, (of.learned_vlan(LocalVlan(vlan)), of.dl_dst(mac)), (of.output(OfPort(3)),))
+    return flow(
+        LEARNED_COOKIE,
+        20,
+        100,
+        (fields.learned_vlan(LocalVlan(vlan)), fields.dl_dst(mac)),
+        (actions.output(OfPort(3)),),
+    )
 
 
 def test_learned_flows_leave_with_the_flow_that_says_farewell_to_them() -> None:
-    stays, goes, strangers = a_learned_flow(4), a_learned_flow(5), flow(1, 20, 100, (of.learned_vlan(VLAN),), ())
+    stays, goes, strangers = a_learned_flow(4), a_learned_flow(5), flow(1, 20, 100, (fields.learned_vlan(VLAN),), ())
     switch = a_switch([a_flow(), stays, goes, strangers])
 
     switch.commit(diff(table([a_flow()]), {}, OWN, {a_flow().key: (a_purge(),)}).text())
@@ -197,7 +192,7 @@ def test_learned_flows_leave_with_the_flow_that_says_farewell_to_them() -> None:
 
 def test_a_farewell_takes_no_flow_that_is_wanted() -> None:
     """A VLAN may go on under another tunnel key: what is programmed for it stays, what was learned for it goes."""
-    before, added, kept = a_flow(1), a_flow(5), flow(COOKIE, 20, 200, (of.dl_vlan(VLAN), of.dl_dst(MAC)), ())
+    before, added, kept = a_flow(1), a_flow(5), flow(COOKIE, 20, 200, (fields.dl_vlan(VLAN), fields.dl_dst(MAC)), ())
     switch = a_switch([before, kept, a_learned_flow(5)])
     switch.commit(diff(table([before, kept]), table([added, kept]), OWN, {before.key: (a_purge(),)}).text())
 
@@ -205,7 +200,7 @@ def test_a_farewell_takes_no_flow_that_is_wanted() -> None:
 
 
 def test_there_is_no_farewell_to_a_flow_that_stays_or_changes() -> None:
-    bundle = diff(table([a_flow()]), table([a_flow(1, of.POP_VLAN)]), OWN, {a_flow().key: (a_purge(),)})
+    bundle = diff(table([a_flow()]), table([a_flow(1, actions.POP_VLAN)]), OWN, {a_flow().key: (a_purge(),)})
 
     assert [line.split(" ")[1] for line in lines(bundle)] == ["add"]
 
@@ -226,7 +221,11 @@ _some_groups = st.dictionaries(
 def tables(draw: st.DrawFn) -> dict[ItemKey, Item]:
     """Return a table in which no flow refers to a group that is not there."""
     groups = draw(_some_groups)
-    ways = [of.output(OfPort(1)), of.output(OfPort(2)), *(of.to_group(each.key.group_id) for each in groups)]
+    ways = [
+        actions.output(OfPort(1)),
+        actions.output(OfPort(2)),
+        *(actions.to_group(each.key.group_id) for each in groups),
+    ]
     flows = draw(st.dictionaries(st.integers(1, 6), st.sampled_from(ways), max_size=6))
     return {**table(groups), **table(a_flow(number, way) for number, way in flows.items())}
 
@@ -235,7 +234,7 @@ def tables(draw: st.DrawFn) -> dict[ItemKey, Item]:
 def test_a_strict_switch_takes_every_bundle_and_then_holds_what_is_wanted(
     before: dict[ItemKey, Item], after: dict[ItemKey, Item]
 ) -> None:
-    strangers: list[Item] = [flow(1, 20, 200, (of.ARP,), (of.output(OfPort(9)),)), group(99, (a_bucket(1),))]
+    strangers: list[Item] = [flow(1, 20, 200, (fields.ARP,), (actions.output(OfPort(9)),)), group(99, (a_bucket(1),))]
     switch = a_switch([*before.values(), *strangers])
 
     switch.commit(diff(before, after, OWN).text())

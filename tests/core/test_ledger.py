@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from portwatch.fabric.tables import OWN
 from portwatch.model import Mac, OfPort
-from portwatch.openflow import flow as of
+from portwatch.openflow import actions, fields
 from portwatch.openflow.flow import Flow, GroupKey, Item
 from portwatch.openflow.ledger import Drift, Ledger
 from tests.core.switch import Switch
@@ -97,7 +97,7 @@ def test_an_item_stays_as_long_as_one_of_its_owners_wants_it() -> None:
 
 
 def test_an_owners_older_wish_counts_again_when_the_newer_owner_has_gone() -> None:
-    older, newer = a_flow(1, of.output(OfPort(5))), a_flow(1, of.output(OfPort(6)))
+    older, newer = a_flow(1, actions.output(OfPort(5))), a_flow(1, actions.output(OfPort(6)))
     ledger = a_ledger()
     ledger.want("p1", [older])
     ledger.want("p2", [newer])
@@ -123,10 +123,10 @@ def test_a_change_that_is_taken_back_in_time_costs_nothing() -> None:
 def test_many_changes_of_one_item_are_one_modification() -> None:
     ledger = a_ledger()
     for number in range(1, 100):
-        ledger.want("p1", [a_flow(1, of.output(OfPort(number)))])
+        ledger.want("p1", [a_flow(1, actions.output(OfPort(number)))])
 
     assert commit(ledger) == ["flow add"]
-    assert ledger.installed == table([a_flow(1, of.output(OfPort(99)))])
+    assert ledger.installed == table([a_flow(1, actions.output(OfPort(99)))])
 
 
 # --- committing --------------------------------------------------------------------------------------------------
@@ -200,7 +200,7 @@ def test_reading_back_counts_what_is_missing_changed_and_unknown() -> None:
     ledger.want("p1", [ONE, TWO])
     commit(ledger)
 
-    drift = ledger.read_back([a_flow(2, of.POP_VLAN), THREE])
+    drift = ledger.read_back([a_flow(2, actions.POP_VLAN), THREE])
 
     assert drift == Drift(missing=1, changed=1, unknown=1)
     assert drift.total == 3
@@ -210,7 +210,7 @@ def test_drift_is_mended_by_the_next_bundle() -> None:
     ledger = a_ledger()
     ledger.want("p1", [ONE, TWO])
     commit(ledger)
-    switch = a_switch([a_flow(2, of.POP_VLAN), THREE])
+    switch = a_switch([a_flow(2, actions.POP_VLAN), THREE])
 
     ledger.read_back(switch.items())
     commit(ledger, switch)
@@ -263,7 +263,7 @@ def test_what_was_refused_is_tried_again_when_it_is_wanted_otherwise() -> None:
     refuse(ledger, ONE)
     assert commit(ledger) == []
 
-    ledger.want("p1", [a_flow(1, of.POP_VLAN)])
+    ledger.want("p1", [a_flow(1, actions.POP_VLAN)])
 
     assert ledger.refusal("p1") is None
     assert commit(ledger) == ["flow add"]
@@ -367,7 +367,7 @@ def test_a_spared_flow_that_is_wanted_otherwise_changes_at_once() -> None:
     ledger = a_ledger(ONE, spare=[ONE])
     commit(ledger)
 
-    ledger.want("p1", [after := a_flow(1, of.POP_VLAN)])
+    ledger.want("p1", [after := a_flow(1, actions.POP_VLAN)])
 
     assert commit(ledger) == ["flow add"]
     assert ledger.installed == table([after])
@@ -443,7 +443,7 @@ def test_what_was_left_and_has_gone_is_spared_no_more_should_it_turn_up_again() 
 
 def test_what_goes_says_farewell_to_what_was_learned_from_it() -> None:
     mac = Mac("fa:16:3e:00:00:01")
-    ledger = Ledger(OWN, farewell=lambda flow: (a_purge(of.dl_dst(mac), vlan=1),))
+    ledger = Ledger(OWN, farewell=lambda flow: (a_purge(fields.dl_dst(mac), vlan=1),))
     switch = a_switch([ONE, a_learned_flow(1, mac), a_learned_flow(1, Mac("fa:16:3e:00:00:02"))])
     ledger.read_back([ONE])
 
@@ -456,7 +456,9 @@ def test_what_goes_says_farewell_to_what_was_learned_from_it() -> None:
 
 _wishes = st.tuples(
     st.sampled_from(["p1", "p2", "blue"]),
-    st.lists(st.sampled_from([ONE, TWO, THREE, a_flow(1, of.POP_VLAN)]), max_size=3, unique_by=lambda item: item.key),
+    st.lists(
+        st.sampled_from([ONE, TWO, THREE, a_flow(1, actions.POP_VLAN)]), max_size=3, unique_by=lambda item: item.key
+    ),
     st.lists(st.integers(1, 4), max_size=3, unique=True),
 )
 _turns = st.sampled_from(["commit", "fail", "lose", "lose after commit", "drift", "restart of the switch", "wait"])
@@ -468,7 +470,7 @@ def _items(owner: str, flows: list[Flow], members: list[int]) -> list[Item]:
     mine: list[Item] = [a_flow(item.key.match[0].endswith("1") + 10 * number, *item.actions) for item in flows[:1]]
     if members:
         group_id = 10 + number
-        mine += [a_group(*members, group_id=group_id), a_flow(20 + number, of.to_group(group_id))]
+        mine += [a_group(*members, group_id=group_id), a_flow(20 + number, actions.to_group(group_id))]
     return mine
 
 

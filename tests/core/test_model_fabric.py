@@ -42,7 +42,8 @@ from portwatch.model import (
     Vni,
     fixed_ip,
 )
-from portwatch.openflow.flow import Field, FlowKey, GroupKey
+from portwatch.openflow.fields import Field
+from portwatch.openflow.flow import FlowKey, GroupKey
 from tests.core import reference
 from tests.core.fleet import INT, PATCH_TO_TUNNEL, TOPICS, TUN, Fleet, Host, a_port, a_vni, an_endpoint
 from tests.core.switch import BROADCAST, Frame

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from portwatch.fabric.pipeline import Bridge, Policy
 from portwatch.fabric.tables import GROUPS
 from portwatch.model import GENEVE, GRE, Kind, LocalVlan, NetworkType, OfPort, Vni, fixed_ip, tunnel_endpoint
-from portwatch.openflow import flow as of
-from portwatch.openflow import parse
-from portwatch.openflow.flow import Action, Bucket, Field, Flow, Group, Item, flow, group
+from portwatch.openflow import actions, fields, parse
+from portwatch.openflow.actions import Action
+from portwatch.openflow.fields import Field
+from portwatch.openflow.flow import Bucket, Flow, FlowKey, Group, Item, flow, group
 from tests.core.fleet import INT, TUN, Fleet, a_port
 from tests.core.strategies import endpoints, macs
 from tests.core.switch import Switch
@@ -23,53 +24,60 @@ tables = st.integers(0, 254)
 addresses = st.ip_addresses(v=4).map(lambda address: IPv4Address(int(address)))
 cookies = st.integers(0, 2**64 - 1)
 
-fields: st.SearchStrategy[Field] = st.one_of(
+some_fields: st.SearchStrategy[Field] = st.one_of(
     st.sampled_from(
         [
-            of.ARP,
-            of.ARP_REQUEST,
-            of.BROADCAST,
-            of.ICMP6,
-            of.MULTICAST,
-            of.NEIGHBOR_SOLICITATION,
-            of.UNICAST,
-            of.UNTAGGED,
+            fields.ARP,
+            fields.ARP_REQUEST,
+            fields.BROADCAST,
+            fields.ICMP6,
+            fields.MULTICAST,
+            fields.NEIGHBOR_SOLICITATION,
+            fields.UNICAST,
+            fields.UNTAGGED,
         ]
     ),
-    ofports.map(of.in_port),
-    vlans.map(of.dl_vlan),
-    vlans.map(of.learned_vlan),
-    macs.map(of.dl_src),
-    macs.map(of.dl_dst),
-    vnis.map(of.tun_id),
-    endpoints.map(of.tun_src),
-    addresses.map(of.arp_spa),
-    addresses.map(of.arp_tpa),
+    ofports.map(fields.in_port),
+    vlans.map(fields.dl_vlan),
+    vlans.map(fields.learned_vlan),
+    macs.map(fields.dl_src),
+    macs.map(fields.dl_dst),
+    vnis.map(fields.tun_id),
+    endpoints.map(fields.tun_src),
+    addresses.map(fields.arp_spa),
+    addresses.map(fields.arp_tpa),
 )
-actions: st.SearchStrategy[Action] = st.one_of(
-    st.sampled_from([of.DROP, of.IN_PORT, of.POP_VLAN, of.PUSH_VLAN, *of.ARP_REPLY]),
-    ofports.map(of.output),
-    tables.map(of.goto_table),
-    st.integers(0, 2**32 - 256).map(of.to_group),
-    vlans.map(of.set_vlan_vid),
-    vnis.map(of.set_tun_id),
-    endpoints.map(of.set_tun_dst),
-    macs.map(of.set_eth_src),
-    st.builds(lambda mac, address: of.set_arp_sender(mac, address)[1], macs, addresses),
+some_actions: st.SearchStrategy[Action] = st.one_of(
+    st.sampled_from([actions.DROP, actions.IN_PORT, actions.POP_VLAN, actions.PUSH_VLAN, *actions.ARP_REPLY]),
+    ofports.map(actions.output),
+    tables.map(actions.goto_table),
+    st.integers(0, 2**32 - 256).map(actions.to_group),
+    vlans.map(actions.set_vlan_vid),
+    vnis.map(actions.set_tun_id),
+    endpoints.map(actions.set_tun_dst),
+    macs.map(actions.set_eth_src),
+    st.builds(lambda mac, address: actions.set_arp_sender(mac, address)[1], macs, addresses),
     st.builds(
-        of.learn_tunnel_source, tables, st.integers(0, 65535), cookies, st.integers(0, 65535), st.sampled_from([4, 6])
+        actions.learn_tunnel_source,
+        tables,
+        st.integers(0, 65535),
+        cookies,
+        st.integers(0, 65535),
+        st.sampled_from([4, 6]),
     ),
-    st.builds(of.learn_source, tables, st.integers(0, 65535), cookies, st.integers(0, 65535), tagged=st.booleans()),
+    st.builds(
+        actions.learn_source, tables, st.integers(0, 65535), cookies, st.integers(0, 65535), tagged=st.booleans()
+    ),
 )
 flows = st.builds(
     flow,
     cookies,
     tables,
     st.integers(0, 65535),
-    st.lists(fields, max_size=4, unique_by=lambda field: field.partition("=")[0]).map(tuple),
-    st.lists(actions, max_size=5).map(tuple),
+    st.lists(some_fields, max_size=4, unique_by=lambda field: field.partition("=")[0]).map(tuple),
+    st.lists(some_actions, max_size=5).map(tuple),
 )
-buckets = st.builds(Bucket, st.integers(0, 0xFFFFFF00), st.lists(actions, min_size=1, max_size=3).map(tuple))
+buckets = st.builds(Bucket, st.integers(0, 0xFFFFFF00), st.lists(some_actions, min_size=1, max_size=3).map(tuple))
 groups = st.builds(
     group,
     st.integers(0, 2**32 - 256),
@@ -152,7 +160,7 @@ def test_every_group_that_can_be_made_is_read_back_as_itself(made: Group) -> Non
 def test_a_dumps_heading_and_empty_lines_are_no_flows() -> None:
     dump = "OFPST_FLOW reply (OF1.5) (xid=0x2):\n\n cookie=0x1, table=3, priority=7,arp actions=drop\n"
 
-    assert [*parse.flows(dump)] == [flow(1, 3, 7, (of.ARP,), ())]
+    assert [*parse.flows(dump)] == [flow(1, 3, 7, (fields.ARP,), ())]
     assert [*parse.groups("OFPST_GROUP_DESC reply (OF1.5) (xid=0x2):\n", GROUPS)] == []
 
 
@@ -163,7 +171,7 @@ def test_others_groups_are_not_read_whatever_they_hold() -> None:
 
 
 def test_what_the_switch_does_not_print_is_the_default() -> None:
-    assert parse.flow(" cookie=0x0, actions=NORMAL") == Flow(0, of.FlowKey(0, 32768, ()), (Action("NORMAL"),))
+    assert parse.flow(" cookie=0x0, actions=NORMAL") == Flow(0, FlowKey(0, 32768, ()), (Action("NORMAL"),))
 
 
 @pytest.mark.parametrize("word", ["idle_timeout=5", "hard_timeout=300", "importance=3", "send_flow_rem"])
@@ -177,7 +185,7 @@ def test_a_flow_with_a_timeout_or_flag_that_we_never_set_equals_none_of_ours(wor
 
 
 def test_a_learn_action_is_one_action() -> None:
-    learn = of.learn_tunnel_source(20, 100, 2, 300, 4)
+    learn = actions.learn_tunnel_source(20, 100, 2, 300, 4)
 
     assert parse.flow(f"cookie=0x1,table=10,priority=1,actions={learn},output:2").actions == (learn, "output:2")
 

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 
 from portwatch.fabric.tables import INT_CLASSIFY, INT_SOURCE, OWN
 from portwatch.model import OfPort
-from portwatch.openflow import flow as of
-from portwatch.openflow import parse
+from portwatch.openflow import actions, parse
 from portwatch.openflow.flow import Flow, FlowKey
 
-_LOOKED_AT = of.goto_table(INT_SOURCE)
+_LOOKED_AT = actions.goto_table(INT_SOURCE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ from portwatch.fabric.pipeline import Bridge
 from portwatch.fabric.purpose import Purpose, accepted_peer, serves_flood
 from portwatch.fabric.snapshots import Snapshots
 from portwatch.model import HostName, LocalVlan, NetworkId, Segment, TunnelEndpoint
-from portwatch.openflow.flow import Field, Flow, Item, ItemKey
+from portwatch.openflow.fields import Field
+from portwatch.openflow.flow import Flow, Item, ItemKey
 
 
 class Inheritance:

@@ -18,10 +18,10 @@ from portwatch.fabric.tables import (
     TUN_NEIGHBORS,
     programmed,
 )
-from portwatch.openflow import flow as of
+from portwatch.openflow import actions, fields
 from portwatch.openflow.flow import Flow, FlowKey, ItemKey
 
-_FLOODED = (of.resubmit(TUN_FLOOD),)
+_FLOODED = (actions.resubmit(TUN_FLOOD),)
 """From TUN_ADVERTISE: `goto_table` leads to higher numbers only."""
 
 
@@ -34,21 +34,21 @@ def responder(entry: NeighborEntry) -> Iterator[Flow]:
 
 def _arp_responder(entry: NeighborEntry, address: IPv4Address) -> Iterator[Flow]:
     """Answer requests (RFC 826), but for the gratuitous ones, which are announcements."""
-    asked = (of.ARP, of.ARP_REQUEST, of.dl_vlan(entry.vlan), of.arp_tpa(address))
+    asked = (fields.ARP, fields.ARP_REQUEST, fields.dl_vlan(entry.vlan), fields.arp_tpa(address))
     answer = (
-        *of.ARP_REPLY,
-        of.set_eth_src(entry.mac),
-        *of.set_arp_sender(entry.mac, address),
-        of.IN_PORT,
+        *actions.ARP_REPLY,
+        actions.set_eth_src(entry.mac),
+        *actions.set_arp_sender(entry.mac, address),
+        actions.IN_PORT,
     )
     yield programmed(TUN_NEIGHBORS, ENTRY, asked, answer)
-    yield programmed(TUN_NEIGHBORS, EXCEPTION, (*asked, of.arp_spa(address)), (of.goto_table(TUN_FLOOD),))
+    yield programmed(TUN_NEIGHBORS, EXCEPTION, (*asked, fields.arp_spa(address)), (actions.goto_table(TUN_FLOOD),))
 
 
 def _nd_responder(entry: NeighborEntry, address: IPv6Address) -> Iterator[Flow]:
     """Answer solicitations (RFC 4861): say who answers, and let `advertisement` do the rest, the same for all."""
-    asked = (of.ICMP6, of.NEIGHBOR_SOLICITATION, of.dl_vlan(entry.vlan), of.nd_target(address))
-    answer = (*of.note_who_answers(entry.mac, router=entry.router), of.goto_table(TUN_ADVERTISE))
+    asked = (fields.ICMP6, fields.NEIGHBOR_SOLICITATION, fields.dl_vlan(entry.vlan), fields.nd_target(address))
+    answer = (*actions.note_who_answers(entry.mac, router=entry.router), actions.goto_table(TUN_ADVERTISE))
     yield programmed(TUN_NEIGHBORS, ENTRY, asked, answer)
 
 
@@ -59,13 +59,14 @@ def unanswered() -> Flow:
 
 def advertisement() -> Iterator[Flow]:
     """Make an advertisement of a solicitation."""
-    asked, told = (of.ICMP6, of.NEIGHBOR_SOLICITATION), (of.ICMP6, of.NEIGHBOR_ADVERTISEMENT)
-    sound = (*asked, of.TO_A_SOLICITED_NODE, of.SENT_BY_A_NEIGHBOR)
-    yield programmed(TUN_ADVERTISE, ENTRY, sound, (*of.ADVERTISE, of.resubmit(TUN_ADVERTISE)))
-    yield programmed(TUN_ADVERTISE, ENTRY, told, (of.ADVERTISE_LINK_LAYER, of.IN_PORT))
+    asked, told = (fields.ICMP6, fields.NEIGHBOR_SOLICITATION), (fields.ICMP6, fields.NEIGHBOR_ADVERTISEMENT)
+    sound = (*asked, fields.TO_A_SOLICITED_NODE, fields.SENT_BY_A_NEIGHBOR)
+    yield programmed(TUN_ADVERTISE, ENTRY, sound, (*actions.ADVERTISE, actions.resubmit(TUN_ADVERTISE)))
+    yield programmed(TUN_ADVERTISE, ENTRY, told, (actions.ADVERTISE_LINK_LAYER, actions.IN_PORT))
     # Without the asker's MAC in it there is no room for ours, and Open vSwitch would write behind the packet's end.
-    yield programmed(TUN_ADVERTISE, EXCEPTION, (*asked, of.NO_SOURCE_LINK_LAYER), _FLOODED)
-    yield programmed(TUN_ADVERTISE, EXEMPTION, (*sound, of.FROM_NOBODY), (*of.ADVERTISE_TO_ALL_NODES, of.IN_PORT))
+    yield programmed(TUN_ADVERTISE, EXCEPTION, (*asked, fields.NO_SOURCE_LINK_LAYER), _FLOODED)
+    to_all = (*actions.ADVERTISE_TO_ALL_NODES, actions.IN_PORT)
+    yield programmed(TUN_ADVERTISE, EXEMPTION, (*sound, fields.FROM_NOBODY), to_all)
 
 
 def is_optional(key: ItemKey) -> bool:

@@ -40,8 +40,10 @@ from portwatch.fabric.tables import (
     programmed,
 )
 from portwatch.model import IpAddress, LocalVlan, OfPort, Port, PortId, Segment, TunnelEndpoint
-from portwatch.openflow import flow as of
-from portwatch.openflow.flow import Action, Bucket, Field, Group, GroupKey, Item, group
+from portwatch.openflow import actions, fields
+from portwatch.openflow.actions import Action
+from portwatch.openflow.fields import Field
+from portwatch.openflow.flow import HASHED, Bucket, Group, GroupKey, Item, group
 
 
 class Bridge(StrEnum):
@@ -115,37 +117,39 @@ def _planned(fabric: Fabric, policy: Policy, key: Key) -> Iterator[Planned]:  # 
 def base(fabric: Fabric, policy: Policy) -> Iterator[Planned]:
     """Drop by default; the ways through the tables."""
     yield INT, programmed(INT_CLASSIFY, MISS, (), ())
-    yield INT, programmed(INT_DELIVER, ENTRY, (of.MULTICAST,), (of.goto_table(INT_FLOOD),))
+    yield INT, programmed(INT_DELIVER, ENTRY, (fields.MULTICAST,), (actions.goto_table(INT_FLOOD),))
     if policy.flood_unknown:
-        yield INT, programmed(INT_DELIVER, MISS, (), (of.goto_table(INT_FLOOD),))
+        yield INT, programmed(INT_DELIVER, MISS, (), (actions.goto_table(INT_FLOOD),))
     if (patch := fabric.ports.patch_to_tunnel) is not None:
-        yield INT, programmed(INT_CLASSIFY, ENTRY, (of.in_port(patch),), (of.goto_table(INT_DELIVER),))
+        yield INT, programmed(INT_CLASSIFY, ENTRY, (fields.in_port(patch),), (actions.goto_table(INT_DELIVER),))
     if policy.anti_spoofing:
         yield from ((INT, flow) for flow in spoofing.common())
 
     yield TUN, programmed(TUN_CLASSIFY, MISS, (), ())
     if (patch := fabric.ports.patch_to_integration) is not None and fabric.endpoint is not None:
-        yield TUN, programmed(TUN_CLASSIFY, ENTRY, (of.in_port(patch),), (of.goto_table(TUN_FROM_INTEGRATION),))
+        onward = (actions.goto_table(TUN_FROM_INTEGRATION),)
+        yield TUN, programmed(TUN_CLASSIFY, ENTRY, (fields.in_port(patch),), onward)
         yield from learning(patch, fabric.endpoint)
-    yield TUN, programmed(TUN_FROM_INTEGRATION, ENTRY, (of.UNICAST,), (of.goto_table(TUN_UNICAST),))
-    yield TUN, programmed(TUN_FROM_INTEGRATION, ENTRY, (of.MULTICAST,), (of.goto_table(TUN_FLOOD),))
-    to_neighbors = (of.goto_table(TUN_NEIGHBORS),)
-    solicitation = (of.ICMP6, of.NEIGHBOR_SOLICITATION, of.MULTICAST)
-    yield TUN, programmed(TUN_FROM_INTEGRATION, EXCEPTION, (of.ARP, of.ARP_REQUEST, of.BROADCAST), to_neighbors)
+    yield TUN, programmed(TUN_FROM_INTEGRATION, ENTRY, (fields.UNICAST,), (actions.goto_table(TUN_UNICAST),))
+    yield TUN, programmed(TUN_FROM_INTEGRATION, ENTRY, (fields.MULTICAST,), (actions.goto_table(TUN_FLOOD),))
+    to_neighbors = (actions.goto_table(TUN_NEIGHBORS),)
+    request = (fields.ARP, fields.ARP_REQUEST, fields.BROADCAST)
+    solicitation = (fields.ICMP6, fields.NEIGHBOR_SOLICITATION, fields.MULTICAST)
+    yield TUN, programmed(TUN_FROM_INTEGRATION, EXCEPTION, request, to_neighbors)
     yield TUN, programmed(TUN_FROM_INTEGRATION, EXCEPTION, solicitation, to_neighbors)
-    yield TUN, programmed(TUN_NEIGHBORS, MISS, (), (of.goto_table(TUN_FLOOD),))
+    yield TUN, programmed(TUN_NEIGHBORS, MISS, (), (actions.goto_table(TUN_FLOOD),))
     yield TUN, neighbors.unanswered()
     if policy.advertises(fabric):
         yield from ((TUN, flow) for flow in neighbors.advertisement())
     if policy.flood_unknown:
-        yield TUN, programmed(TUN_UNICAST, MISS, (), (of.goto_table(TUN_FLOOD),))
+        yield TUN, programmed(TUN_UNICAST, MISS, (), (actions.goto_table(TUN_FLOOD),))
 
 
 def learning(patch: OfPort, endpoint: TunnelEndpoint) -> Iterator[Planned]:
     """What comes by tunnel tells where its source is, and goes on to the integration bridge."""
-    learn = partial(of.learn_tunnel_source, TUN_UNICAST, ip_version=endpoint.version)
+    learn = partial(actions.learn_tunnel_source, TUN_UNICAST, ip_version=endpoint.version)
     for priority, announcement, learned in _lessons(ENTRY, EXCEPTION, learn):
-        yield TUN, programmed(TUN_LEARN, priority, announcement, (*learned, of.output(patch)))
+        yield TUN, programmed(TUN_LEARN, priority, announcement, (*learned, actions.output(patch)))
 
 
 def _lessons(
@@ -159,8 +163,8 @@ def _lessons(
     lasting = learn(priority=LEARNED, cookie=LEARNED_COOKIE, hard_timeout=LEARNED_FOR)
     announced = learn(priority=ANNOUNCED, cookie=LEARNED_COOKIE, hard_timeout=ANNOUNCED_FOR)
     yield usual, (), (lasting,)
-    advertisement = (of.ICMP6, of.NEIGHBOR_ADVERTISEMENT, of.MULTICAST)
-    for announcement in ((of.ARP, of.BROADCAST), (of.RARP,), advertisement):
+    advertisement = (fields.ICMP6, fields.NEIGHBOR_ADVERTISEMENT, fields.MULTICAST)
+    for announcement in ((fields.ARP, fields.BROADCAST), (fields.RARP,), advertisement):
         yield above, announcement, (announced, lasting)
 
 
@@ -172,7 +176,7 @@ def admission(fabric: Fabric, policy: Policy, port_id: PortId) -> Iterator[Plann
     if vlan is None or fabric.problem(port_id) is not None:
         return
     ofport, port = attachment.ofport, attachment.claim.port
-    match = (of.in_port(ofport), of.UNTAGGED)
+    match = (fields.in_port(ofport), fields.UNTAGGED)
     yield INT, programmed(INT_CLASSIFY, ENTRY, match, (*_enter_vlan(vlan), _after_admission(policy, port)))
     if policy.checks(port):
         yield from ((INT, flow) for flow in spoofing.checks(ofport, port))
@@ -184,13 +188,13 @@ def unicast(fabric: Fabric, entry: l2pop.FdbEntry) -> Iterator[Planned]:
     What comes by tunnel for a port here that is second goes to it: it cannot go back into the tunnel, and another host
     has chosen this one, because it knows more of a migration than we do, or less.
     """
-    match = (of.dl_vlan(entry.vlan), of.dl_dst(entry.mac))
+    match = (fields.dl_vlan(entry.vlan), fields.dl_dst(entry.mac))
     if entry.ofport is not None:
-        yield INT, programmed(INT_DELIVER, ENTRY, match, (of.POP_VLAN, of.output(entry.ofport)))
+        yield INT, programmed(INT_DELIVER, ENTRY, match, (actions.POP_VLAN, actions.output(entry.ofport)))
     elif entry.endpoint is not None and (way := _way_out(fabric, entry.segment)) is not None:
         patch, tunnel = way
-        yield INT, programmed(INT_DELIVER, ENTRY, match, (of.output(patch),))
-        encapsulate = (*_enter_tunnel(entry.segment), of.set_tun_dst(entry.endpoint), of.output(tunnel))
+        yield INT, programmed(INT_DELIVER, ENTRY, match, (actions.output(patch),))
+        encapsulate = (*_enter_tunnel(entry.segment), actions.set_tun_dst(entry.endpoint), actions.output(tunnel))
         yield TUN, programmed(TUN_UNICAST, ENTRY, match, encapsulate)
         if entry.behind:
             yield from _delivered_from_tunnel(patch, match, entry.behind)
@@ -202,34 +206,34 @@ def floats(fabric: Fabric, policy: Policy, entry: l2pop.FloatingEntry) -> Iterat
     The tunnel bridge learns at which host that is; here it is learned whether it is this host at all. From its own
     ports and the tunnel only, and from a port before it is checked: its own MAC is nothing that it could feign.
     """
-    here, speaks = of.dl_vlan(entry.vlan), of.dl_src(entry.mac)
-    learn = partial(of.learn_source, INT_DELIVER)
+    here, speaks = fields.dl_vlan(entry.vlan), fields.dl_src(entry.mac)
+    learn = partial(actions.learn_source, INT_DELIVER)
     way = _way_out(fabric, entry.segment)
     if way is not None:
         for priority, announcement, learned in _lessons(EXCEPTION, EXEMPTION, partial(learn, tagged=True)):
-            match = (of.in_port(way[0]), here, speaks, *announcement)
-            yield INT, programmed(INT_CLASSIFY, priority, match, (*learned, of.goto_table(INT_DELIVER)))
+            match = (fields.in_port(way[0]), here, speaks, *announcement)
+            yield INT, programmed(INT_CLASSIFY, priority, match, (*learned, actions.goto_table(INT_DELIVER)))
     for instance in entry.instances:
         after = _after_admission(policy, instance.claim.port)
         for priority, announcement, learned in _lessons(EXCEPTION, EXEMPTION, partial(learn, tagged=False)):
-            match = (of.in_port(instance.ofport), of.UNTAGGED, speaks, *announcement)
+            match = (fields.in_port(instance.ofport), fields.UNTAGGED, speaks, *announcement)
             yield INT, programmed(INT_CLASSIFY, priority, match, (*_enter_vlan(entry.vlan), *learned, after))
-    station = (here, of.dl_dst(entry.mac))
+    station = (here, fields.dl_dst(entry.mac))
     if entry.instances:
-        tagged = (of.output(way[0]),) if way else ()
-        untagged = tuple(of.output(instance.ofport) for instance in entry.instances)
-        yield INT, programmed(INT_DELIVER, UNPINNED, station, (*tagged, of.POP_VLAN, *untagged))
+        tagged = (actions.output(way[0]),) if way else ()
+        untagged = tuple(actions.output(instance.ofport) for instance in entry.instances)
+        yield INT, programmed(INT_DELIVER, UNPINNED, station, (*tagged, actions.POP_VLAN, *untagged))
         if way is not None and (len(entry.instances) == 1 or entry.frozen):  # whatever was learned
             yield from _delivered_from_tunnel(way[0], station, (each.ofport for each in entry.instances))
     elif not policy.flood_unknown:
-        yield INT, programmed(INT_DELIVER, UNPINNED, station, (of.goto_table(INT_FLOOD),))
+        yield INT, programmed(INT_DELIVER, UNPINNED, station, (actions.goto_table(INT_FLOOD),))
     if way is not None and not policy.flood_unknown:
-        yield TUN, programmed(TUN_UNICAST, UNPINNED, station, (of.goto_table(TUN_FLOOD),))
+        yield TUN, programmed(TUN_UNICAST, UNPINNED, station, (actions.goto_table(TUN_FLOOD),))
 
 
 def _delivered_from_tunnel(patch: OfPort, station: tuple[Field, ...], ofports: Iterable[OfPort]) -> Iterator[Planned]:
-    outputs = (of.output(ofport) for ofport in ofports)
-    yield INT, programmed(INT_DELIVER, EXCEPTION, (of.in_port(patch), *station), (of.POP_VLAN, *outputs))
+    outputs = (actions.output(ofport) for ofport in ofports)
+    yield INT, programmed(INT_DELIVER, EXCEPTION, (fields.in_port(patch), *station), (actions.POP_VLAN, *outputs))
 
 
 def local_flood(fabric: Fabric, members: l2pop.FloodGroup) -> Iterator[Planned]:
@@ -238,9 +242,9 @@ def local_flood(fabric: Fabric, members: l2pop.FloodGroup) -> Iterator[Planned]:
     OpenFlow never sends a packet back to the port it came from, so these outputs serve all directions.
     """
     way = _way_out(fabric, members.segment)
-    tagged = (of.output(way[0]),) if way else ()
-    untagged = tuple(of.output(ofport) for ofport in members.ofports)
-    yield INT, programmed(INT_FLOOD, ENTRY, (of.dl_vlan(members.vlan),), (*tagged, of.POP_VLAN, *untagged))
+    tagged = (actions.output(way[0]),) if way else ()
+    untagged = tuple(actions.output(ofport) for ofport in members.ofports)
+    yield INT, programmed(INT_FLOOD, ENTRY, (fields.dl_vlan(members.vlan),), (*tagged, actions.POP_VLAN, *untagged))
 
 
 def flood(fabric: Fabric, members: l2pop.FloodGroup) -> Iterator[Planned]:
@@ -250,8 +254,8 @@ def flood(fabric: Fabric, members: l2pop.FloodGroup) -> Iterator[Planned]:
     if way is None or segment.vni is None:
         return
     table = TUN_FROM_TUNNEL[segment.network_type]
-    arrive = (*_enter_vlan(vlan), of.goto_table(TUN_LEARN))
-    yield TUN, programmed(table, ENTRY, (of.tun_id(segment.vni),), arrive)
+    arrive = (*_enter_vlan(vlan), actions.goto_table(TUN_LEARN))
+    yield TUN, programmed(table, ENTRY, (fields.tun_id(segment.vni),), arrive)
     parts = flood_parts(members.endpoints)
     for number, part in parts.items():
         buckets = tuple(_bucket(bucket, endpoint, way[1]) for bucket, endpoint in bucket_ids(part).items())
@@ -259,30 +263,30 @@ def flood(fabric: Fabric, members: l2pop.FloodGroup) -> Iterator[Planned]:
     if parts and 0 not in parts:
         yield from relay(vlan, parts)
     if parts:
-        all_of_it = of.to_group(group_id(vlan))
-        yield TUN, programmed(TUN_FLOOD, ENTRY, (of.dl_vlan(vlan),), (*_enter_tunnel(segment), all_of_it))
+        all_of_it = actions.to_group(group_id(vlan))
+        yield TUN, programmed(TUN_FLOOD, ENTRY, (fields.dl_vlan(vlan),), (*_enter_tunnel(segment), all_of_it))
 
 
 def relay(vlan: LocalVlan, parts: Iterable[int]) -> Iterator[Planned]:
     """Let a flood begin anew for each part of its peers: in one go the switch would stop after some hundred copies."""
-    yield TUN, Group(GroupKey(AFRESH), (Bucket(0, (of.resubmit(TUN_FLOOD_PART),)),), of.HASHED)
+    yield TUN, Group(GroupKey(AFRESH), (Bucket(0, (actions.resubmit(TUN_FLOOD_PART),)),), HASHED)
     ids = {number: group_id(vlan, number) for number in parts}
-    buckets = (Bucket(number, (of.set_reg0(part), of.to_group(AFRESH))) for number, part in ids.items())
+    buckets = (Bucket(number, (actions.set_reg0(part), actions.to_group(AFRESH))) for number, part in ids.items())
     yield TUN, group(group_id(vlan), tuple(buckets))
     for part in ids.values():
-        yield TUN, programmed(TUN_FLOOD_PART, ENTRY, (of.reg0(part),), (of.to_group(part),))
+        yield TUN, programmed(TUN_FLOOD_PART, ENTRY, (fields.reg0(part),), (actions.to_group(part),))
 
 
 @lru_cache(maxsize=65536)
 def _bucket(number: int, endpoint: TunnelEndpoint, tunnel: OfPort) -> Bucket:
-    return Bucket(number, (of.set_tun_dst(endpoint), of.output(tunnel)))
+    return Bucket(number, (actions.set_tun_dst(endpoint), actions.output(tunnel)))
 
 
 def acceptance(fabric: Fabric, peer: Peer) -> Iterator[Planned]:
     """Packets from a known peer's address are taken in; from anyone else they are dropped."""
     if (tunnel := fabric.ports.tunnel(peer.network_type)) is not None:
-        match = (of.in_port(tunnel), of.tun_src(peer.endpoint))
-        yield TUN, programmed(TUN_CLASSIFY, ENTRY, match, (of.goto_table(TUN_FROM_TUNNEL[peer.network_type]),))
+        match = (fields.in_port(tunnel), fields.tun_src(peer.endpoint))
+        yield TUN, programmed(TUN_CLASSIFY, ENTRY, match, (actions.goto_table(TUN_FROM_TUNNEL[peer.network_type]),))
 
 
 def _way_out(fabric: Fabric, segment: Segment) -> tuple[OfPort, OfPort] | None:
@@ -294,13 +298,13 @@ def _way_out(fabric: Fabric, segment: Segment) -> tuple[OfPort, OfPort] | None:
 
 
 def _enter_vlan(vlan: LocalVlan) -> tuple[Action, ...]:
-    return of.PUSH_VLAN, of.set_vlan_vid(vlan)
+    return actions.PUSH_VLAN, actions.set_vlan_vid(vlan)
 
 
 def _after_admission(policy: Policy, port: Port) -> Action:
-    return of.goto_table(INT_SOURCE if policy.checks(port) else INT_DELIVER)
+    return actions.goto_table(INT_SOURCE if policy.checks(port) else INT_DELIVER)
 
 
 def _enter_tunnel(segment: Segment) -> tuple[Action, ...]:
     assert segment.vni is not None, "only tunnelled segments have a way out"
-    return of.POP_VLAN, of.set_tun_id(segment.vni)
+    return actions.POP_VLAN, actions.set_tun_id(segment.vni)

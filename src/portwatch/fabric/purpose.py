@@ -23,9 +23,11 @@ from portwatch.fabric.tables import (
     TUN_UNICAST,
 )
 from portwatch.model import LocalVlan, Mac, TunnelEndpoint
-from portwatch.openflow import flow as of
+from portwatch.openflow import fields
+from portwatch.openflow.actions import VLAN_PRESENT, Action
 from portwatch.openflow.bundle import Purge
-from portwatch.openflow.flow import Action, Field, Flow, FlowKey, Group, Item
+from portwatch.openflow.fields import Field
+from portwatch.openflow.flow import Flow, FlowKey, Group, Item
 
 
 def is_ours(item: Item) -> bool:
@@ -39,14 +41,14 @@ def farewell(item: Flow) -> tuple[Purge, ...]:
     """Return which learned flows leave with a flow: they go with their entry, network or port."""
     if item.table == TUN_UNICAST and (vlan := _vlan_matched(item.key)) is not None:
         station = tuple(field for field in item.key.match if field.startswith("dl_dst="))
-        return (Purge(LEARNT, TUN_UNICAST, (of.learned_vlan(vlan), *station)),)
+        return (Purge(LEARNT, TUN_UNICAST, (fields.learned_vlan(vlan), *station)),)
     if item.table in TUN_FROM_TUNNEL.values() and (vlan := _vlan_set_by(item.actions)) is not None:
-        return (Purge(LEARNT, TUN_UNICAST, (of.learned_vlan(vlan),)),)
+        return (Purge(LEARNT, TUN_UNICAST, (fields.learned_vlan(vlan),)),)
     if item.table == INT_CLASSIFY and item.key.priority == EXCEPTION:
         # A port that is learned no more may have gone, and its number may be another's next.
         vlan, mac = _vlan_matched(item.key) or _vlan_set_by(item.actions), _mac_matched(item.key, "dl_src")
         if vlan is not None and mac is not None:
-            return (Purge(LEARNT, INT_DELIVER, (of.learned_vlan(vlan), of.dl_dst(mac))),)
+            return (Purge(LEARNT, INT_DELIVER, (fields.learned_vlan(vlan), fields.dl_dst(mac))),)
     return ()
 
 
@@ -166,7 +168,7 @@ def _vlan_matched(key: FlowKey) -> LocalVlan | None:
 def _vlan_set_by(actions: tuple[Action, ...]) -> LocalVlan | None:
     head, tail = "set_field:", "->vlan_vid"
     text = next((action[len(head) : -len(tail)] for action in actions if action.endswith(tail)), "")
-    return _vlan(int(text) - of.VLAN_PRESENT) if text.isdigit() else None
+    return _vlan(int(text) - VLAN_PRESENT) if text.isdigit() else None
 
 
 def _vlan(number: int) -> LocalVlan | None:

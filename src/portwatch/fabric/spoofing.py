@@ -23,8 +23,9 @@ from portwatch.fabric.tables import (
     programmed,
 )
 from portwatch.model import IpNetwork, Mac, OfPort, Port, link_local
-from portwatch.openflow import flow as of
-from portwatch.openflow.flow import Field, Flow
+from portwatch.openflow import actions, fields
+from portwatch.openflow.fields import Field
+from portwatch.openflow.flow import Flow
 
 ROUTER_SOLICITATION: Final = 133
 LISTENER_REPORT, LISTENER_DONE, LISTENER_REPORT_2 = 131, 132, 143
@@ -33,8 +34,8 @@ WITHOUT_ADDRESS: Final = (ROUTER_SOLICITATION, LISTENER_REPORT, LISTENER_DONE, L
 
 NO_IPV4, NO_IPV6 = IPv4Network(0), IPv6Network(0)
 """The unspecified addresses: of those who have none yet."""
-_DELIVER = (of.goto_table(INT_DELIVER),)
-_LOOK_FURTHER = (of.goto_table(INT_DISCOVERY),)
+_DELIVER = (actions.goto_table(INT_DELIVER),)
+_LOOK_FURTHER = (actions.goto_table(INT_DISCOVERY),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,27 +64,27 @@ def sources(port: Port) -> tuple[Source, ...]:
 def common() -> Iterator[Flow]:
     """What holds for all ports that are checked."""
     # Whoever speaks of addresses must be let on by name.
-    for protocol in (of.ARP, of.RARP, of.IPV4, of.IPV6):
+    for protocol in (fields.ARP, fields.RARP, fields.IPV4, fields.IPV6):
         yield programmed(INT_SOURCE, EXCEPTION, (protocol,), ())
     yield programmed(INT_DISCOVERY, MISS, (), _DELIVER)
     for match in (
-        of.arp_from(NO_IPV4),
-        of.ip_from(NO_IPV4),
-        of.ip_from(NO_IPV6),
-        (of.ICMP6, of.NEIGHBOR_SOLICITATION),
-        (of.ICMP6, of.NEIGHBOR_ADVERTISEMENT),
+        fields.arp_from(NO_IPV4),
+        fields.ip_from(NO_IPV4),
+        fields.ip_from(NO_IPV6),
+        (fields.ICMP6, fields.NEIGHBOR_SOLICITATION),
+        (fields.ICMP6, fields.NEIGHBOR_ADVERTISEMENT),
     ):
         yield programmed(INT_DISCOVERY, EXCEPTION, match, ())
-    yield programmed(INT_DISCOVERY, EXEMPTION, (*of.arp_from(NO_IPV4), of.ARP_REQUEST), _DELIVER)
-    yield programmed(INT_DISCOVERY, EXEMPTION, of.DHCP_DISCOVERY, _DELIVER)
+    yield programmed(INT_DISCOVERY, EXEMPTION, (*fields.arp_from(NO_IPV4), fields.ARP_REQUEST), _DELIVER)
+    yield programmed(INT_DISCOVERY, EXEMPTION, fields.DHCP_DISCOVERY, _DELIVER)
     for kind in WITHOUT_ADDRESS:
-        yield programmed(INT_DISCOVERY, EXEMPTION, of.icmp6_from(NO_IPV6.network_address, kind), _DELIVER)
+        yield programmed(INT_DISCOVERY, EXEMPTION, fields.icmp6_from(NO_IPV6.network_address, kind), _DELIVER)
 
 
 def checks(ofport: OfPort, port: Port) -> Iterator[Flow]:
     """What holds for one port."""
     for source in sources(port):
-        sender = (of.in_port(ofport), of.dl_src(source.mac))
+        sender = (fields.in_port(ofport), fields.dl_src(source.mac))
         if source.networks is None:
             yield programmed(INT_SOURCE, EXEMPTION, sender, _DELIVER)
         else:
@@ -93,30 +94,30 @@ def checks(ofport: OfPort, port: Port) -> Iterator[Flow]:
 
 
 def _source_checks(sender: tuple[Field, ...], mac: Mac, networks: tuple[IpNetwork, ...]) -> Iterator[Flow]:
-    itself = of.arp_sha(mac)
-    yield programmed(INT_SOURCE, EXEMPTION, (*sender, of.RARP, itself), _DELIVER)
+    itself = fields.arp_sha(mac)
+    yield programmed(INT_SOURCE, EXEMPTION, (*sender, fields.RARP, itself), _DELIVER)
     for network in networks:
         if isinstance(network, IPv4Network):
-            yield programmed(INT_SOURCE, EXEMPTION, (*sender, *of.arp_from(network), itself), _DELIVER)
-            yield programmed(INT_SOURCE, EXEMPTION, (*sender, *of.ip_from(network)), _DELIVER)
+            yield programmed(INT_SOURCE, EXEMPTION, (*sender, *fields.arp_from(network), itself), _DELIVER)
+            yield programmed(INT_SOURCE, EXEMPTION, (*sender, *fields.ip_from(network)), _DELIVER)
         else:
-            yield programmed(INT_SOURCE, EXEMPTION, (*sender, *of.ip_from(network)), _LOOK_FURTHER)
+            yield programmed(INT_SOURCE, EXEMPTION, (*sender, *fields.ip_from(network)), _LOOK_FURTHER)
     if not _covered(NO_IPV4, networks):
-        yield programmed(INT_SOURCE, EXEMPTION, (*sender, *of.arp_from(NO_IPV4), itself), _LOOK_FURTHER)
-        yield programmed(INT_SOURCE, EXEMPTION, (*sender, *of.ip_from(NO_IPV4)), _LOOK_FURTHER)
+        yield programmed(INT_SOURCE, EXEMPTION, (*sender, *fields.arp_from(NO_IPV4), itself), _LOOK_FURTHER)
+        yield programmed(INT_SOURCE, EXEMPTION, (*sender, *fields.ip_from(NO_IPV4)), _LOOK_FURTHER)
     if not _covered(NO_IPV6, networks):
-        yield programmed(INT_SOURCE, EXEMPTION, (*sender, *of.ip_from(NO_IPV6)), _LOOK_FURTHER)
+        yield programmed(INT_SOURCE, EXEMPTION, (*sender, *fields.ip_from(NO_IPV6)), _LOOK_FURTHER)
 
 
 def _discovery_checks(sender: tuple[Field, ...], mac: Mac, networks: tuple[IpNetwork, ...]) -> Iterator[Flow]:
-    asks = (*sender, of.ICMP6, of.NEIGHBOR_SOLICITATION)
-    for itself in (of.nd_sll(mac), of.NO_SOURCE_LINK_LAYER):
+    asks = (*sender, fields.ICMP6, fields.NEIGHBOR_SOLICITATION)
+    for itself in (fields.nd_sll(mac), fields.NO_SOURCE_LINK_LAYER):
         yield programmed(INT_DISCOVERY, EXEMPTION, (*asks, itself), _DELIVER)
-    tells = (*sender, of.ICMP6, of.NEIGHBOR_ADVERTISEMENT)
+    tells = (*sender, fields.ICMP6, fields.NEIGHBOR_ADVERTISEMENT)
     for network in networks:
         if isinstance(network, IPv6Network):
-            for itself in (of.nd_tll(mac), of.NO_TARGET_LINK_LAYER):
-                match = (*tells, *of.nd_target_within(network), itself)
+            for itself in (fields.nd_tll(mac), fields.NO_TARGET_LINK_LAYER):
+                match = (*tells, *fields.nd_target_within(network), itself)
                 yield programmed(INT_DISCOVERY, EXEMPTION, match, _DELIVER)
 
 

@@ -7,8 +7,10 @@ bridge keeps the ones that operators know from Neutron (docs/contract.md, sectio
 from typing import Final
 
 from portwatch.model import GENEVE, GRE, VXLAN
+from portwatch.openflow.actions import Action
 from portwatch.openflow.bundle import Ownership
-from portwatch.openflow.flow import Action, Field, Flow, flow
+from portwatch.openflow.fields import Field
+from portwatch.openflow.flow import Flow, flow
 
 COOKIE: Final = 0x7077_0000_0000_0001
 LEARNED_COOKIE: Final = 0x7077_0000_0000_0002

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from portwatch.openflow.flow import Field, Flow, FlowKey, Group, GroupKey, Item, ItemKey, match_text
+from portwatch.openflow.fields import Field
+from portwatch.openflow.flow import Flow, FlowKey, Group, GroupKey, Item, ItemKey, match_text
 
 BUCKETS_A_MESSAGE: Final = 400
 """An OpenFlow message holds 64 KiB, about 700 buckets of ours; larger groups are built in parts."""

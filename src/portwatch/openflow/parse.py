@@ -8,7 +8,9 @@ import re
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
 
-from portwatch.openflow.flow import ALL, HASHED, Action, Bucket, Field, Flow, FlowKey, Group, GroupKey, in_printed_order
+from portwatch.openflow.actions import Action
+from portwatch.openflow.fields import Field, in_printed_order
+from portwatch.openflow.flow import ALL, HASHED, Bucket, Flow, FlowKey, Group, GroupKey
 
 DEFAULT_PRIORITY = 32768
 _OWN_WORDS = (
