@@ -15,7 +15,8 @@ from portwatch.openflow import parse
 from portwatch.openflow.flow import Item
 from portwatch.openflow.ledger import Drift, Ledger
 from portwatch.switch.ofctl import OfCtl
-from portwatch.switch.programmer import AUDIT_EVERY, Programmer
+from portwatch.switch.programmer import Programmer
+from portwatch.switch.suspicion import AUDIT_EVERY
 from tests.adapters.vswitchd import VSwitchd, a_switch, children
 
 pytestmark = [pytest.mark.adapters, pytest.mark.asyncio]

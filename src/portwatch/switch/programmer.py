@@ -1,8 +1,8 @@
 """Keep one bridge as its ledger wants it: read back, commit, try again. The only task that programs the bridge.
 
 While one bundle is in flight the next one collects in the ledger: no timers, and bursts fold by themselves. The switch
-itself tells of changes (`monitor`): one that no commit of ours explains is drift, and is looked after at once; a slow
-audit finds what it does not tell.
+itself tells of changes (`monitor`, `groups`); which of them are looked at, and when, `suspicion` says. What the switch
+does not take is set aside (`refusals`).
 """
 
 import asyncio
@@ -22,26 +22,17 @@ from portwatch.openflow import parse
 from portwatch.openflow.bundle import Bundle, Mod
 from portwatch.openflow.flow import Item
 from portwatch.openflow.ledger import Drift, Ledger
-from portwatch.switch.fault import LineRejected
 from portwatch.switch.groups import ALL_GROUPS, watch_groups
 from portwatch.switch.monitor import FlowEvent, watch
 from portwatch.switch.ofctl import OfCtl
+from portwatch.switch.refusals import Refusals
+from portwatch.switch.suspicion import AUDIT_EVERY, Suspicion
 
 BACKOFF: Final = (0.05, 2.0)
 """Seconds to wait for a switch that does not answer: at first, and at most."""
-AUDIT_EVERY: Final = 25.0
-"""Seconds between read-backs that nothing has asked for: own flows are back within 30 (docs/contract.md, section 6)."""
-SUSPECT_REST: Final = 10
-"""Between read-backs that the monitor asks for lie so many times the seconds that the last one took, …"""
-SUSPECT_EVERY: Final = 1.0
-"""… but at most these: who goes on tampering with a large table must not keep us from all else."""
-ECHO: Final = 0.1
-"""Seconds after a commit in which the monitor may still be telling of it; no more changes than it made, though."""
 PURGE_AGAIN: Final = 1.0
 """Seconds after which learned entries are purged once more: the switch counts packets up to 0.5 s late, and learns from
 them what has just been purged."""
-REFUSED_AGAIN: Final = 300.0
-"""Seconds after which the switch is offered again what it has refused."""
 MADE_WITHIN: Final = 1.0
 """Seconds after the start in which a missing bridge is worth no word: we are just making it."""
 SLICE: Final = 500
@@ -112,10 +103,8 @@ class Programmer:
         self._told: str | None = None
         """The trouble that was last told of, if it is not over."""
         self._unknown = 0
-        self._suspect = False
-        self._echoes = 0
-        self._read_took = 0.0
-        self._read_at = self._committed_at = self._refused_at = -1000.0
+        self._suspicion = Suspicion()
+        self._refusals = Refusals(bridge, ledger, ofctl, metrics)
         self._held: tuple[str, str] | None = None
         self._purges: deque[tuple[float, tuple[Mod, ...]]] = deque()
         """What to purge again, and when: the earliest first."""
@@ -191,27 +180,17 @@ class Programmer:
     async def _follow_flows(self, events: AsyncIterator[FlowEvent]) -> None:
         """Look at each change of a flow of ours; the end of them is the switch's: SwitchUnavailable."""
         async for event in events:
-            if self._account.is_ours(event.cookie):
-                self._note_change()
+            if self._account.is_ours(event.cookie) and self._suspicion.changed(perf_counter()):
+                self._work.set()
 
     async def _follow_groups(self, group_ids: AsyncIterator[int]) -> None:
         async for group_id in group_ids:
-            if group_id in self._account.group_ids or group_id == ALL_GROUPS:
-                self._note_change()
-
-    def _note_change(self) -> None:
-        """Hold what the switch tells against our own doings: what they do not explain is looked at."""
-        if perf_counter() - self._committed_at > ECHO:
-            self._echoes = 0
-        self._echoes -= 1
-        if self._echoes < 0:
-            self._suspect = True
-            self._work.set()
+            ours = group_id in self._account.group_ids or group_id == ALL_GROUPS
+            if ours and self._suspicion.changed(perf_counter()):
+                self._work.set()
 
     def _until_audit(self) -> float:
-        since = perf_counter() - self._read_at
-        rest = min(SUSPECT_EVERY, SUSPECT_REST * self._read_took)
-        return max(0.0, (rest if self._suspect else AUDIT_EVERY) - since)
+        return self._suspicion.due_in(perf_counter())
 
     def _until_purge(self) -> float:
         return max(0.0, self._purges[0][0] - perf_counter()) if self._purges else AUDIT_EVERY
@@ -227,9 +206,7 @@ class Programmer:
 
     async def _audit(self) -> None:
         """Read back, and owe what is not as we left it."""
-        if perf_counter() - self._refused_at > REFUSED_AGAIN:
-            self._refused_at = perf_counter()
-            self._ledger.retry_refused()
+        self._refusals.offer_again()
         drift = await self._read_back()
         if drift.total:
             self._metrics.flow_drift.labels(self.bridge).inc(drift.total)
@@ -245,13 +222,10 @@ class Programmer:
     async def _read_back(self) -> Drift:
         """Learn what the switch holds."""
         started = perf_counter()
-        self._suspect = False
-        self._echoes = 0
-        """How many changes the monitor may still tell that are our own doing."""
-        self._read_at = started
+        self._suspicion.reads(started)
         dumps = (await self._account.dump_flows(self._ofctl), await self._ofctl.dump_groups(self.bridge))
-        self._read_took = perf_counter() - started
         if self._ledger.known and dumps == self._held:
+            self._suspicion.has_read(perf_counter() - started)
             return Drift(0, 0, 0)
         items: list[Item] = [*parse.groups(dumps[1], self._account.group_ids)]
         flows = parse.flows(dumps[0])
@@ -261,16 +235,17 @@ class Programmer:
             await asyncio.sleep(0)
         first = not self._ledger.known
         drift = self._account.read_back(items)
-        self._read_took = perf_counter() - started
+        seconds = perf_counter() - started
+        self._suspicion.has_read(seconds)
         self._held = None if self._ledger.owes else dumps
-        self._metrics.resync_seconds.observe(self._read_took)
+        self._metrics.resync_seconds.observe(seconds)
         if first:
             self.trouble = "what the switch holds is being brought up to date" if self._ledger.owes else None
             log.info(
                 "switch read back",
                 bridge=self.bridge,
                 items=len(self._ledger.installed),
-                seconds=round(perf_counter() - started, 4),
+                seconds=round(seconds, 4),
             )
         await asyncio.sleep(0)  # that was a large step, and what follows may be another
         return drift
@@ -295,16 +270,14 @@ class Programmer:
             return
         started = perf_counter()
         self._held = None
-        self._committed_at = started
-        self._echoes = len(bundle) - len(bundle.purges)
+        self._suspicion.commits(len(bundle) - len(bundle.purges), started)
         try:
             await self._ofctl.commit(self.bridge, bundle.text())
         except asyncio.CancelledError:
             self._ledger.lost()
             raise
         except (BundleRejected, BundleInvalid) as error:
-            self._count("rejected")
-            await self._set_aside(bundle, error)
+            await self._refusals.set_aside(bundle, error)
         except OutcomeUnknown as error:
             self._count("unknown")
             self._ledger.lost()
@@ -337,49 +310,7 @@ class Programmer:
             log.debug("bundle committed", bridge=self.bridge, mods=len(bundle), seconds=round(seconds, 6))
             self._account.committed(generation)
         finally:
-            self._committed_at = perf_counter()
-
-    async def _set_aside(self, bundle: Bundle, error: BundleRejected | BundleInvalid) -> None:
-        """Find what the switch does not take, set it aside by name, and let the rest in."""
-        self._ledger.failed()
-        place = error.line - 1 if isinstance(error, BundleInvalid) else -1
-        if isinstance(error, LineRejected) and error.index is not None:
-            place = error.index
-        if 0 <= place < len(bundle):
-            self._refuse(bundle.mods[place], error)
-        elif len(bundle) == 1:
-            self._refuse(bundle.mods[0], error)
-        else:
-            await self._halve(bundle.mods)
-            self._ledger.lost()
-
-    async def _halve(self, mods: tuple[Mod, ...]) -> None:
-        """Commit the halves apart until the culprits stand alone. Order is kept, so nothing refers to the missing."""
-        middle = len(mods) // 2
-        for half in (mods[:middle], mods[middle:]):
-            if not half:
-                continue
-            try:
-                await self._ofctl.commit(self.bridge, Bundle(half).text())
-            except (BundleRejected, BundleInvalid) as error:
-                self._count("rejected")
-                if len(half) == 1:
-                    self._refuse(half[0], error)
-                else:
-                    await self._halve(half)
-            except (SwitchUnavailable, OutcomeUnknown):
-                return  # whatever stands now is read back next
-
-    def _refuse(self, mod: Mod, error: BundleRejected | BundleInvalid) -> None:
-        reason = error.code if isinstance(error, BundleRejected) else error.detail
-        self._ledger.refuse(mod, reason)
-        log.error(
-            "the switch refuses a flow; it is set aside and the rest goes in",
-            bridge=self.bridge,
-            reason=reason,
-            flow=mod.line,
-            do="see the reason in docs/alerts.md, PortwatchFlowsRefused; it is offered again every five minutes",
-        )
+            self._suspicion.committed(perf_counter())
 
     def _count(self, result: str) -> None:
         self._metrics.bundles.labels(self.bridge, result).inc()
