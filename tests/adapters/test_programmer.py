@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from portwatch.errors import BundleRejected
 from portwatch.fabric.tables import COOKIE, GROUPS, OWN
 from portwatch.metrics import Metrics
 from portwatch.openflow import parse
@@ -89,10 +90,12 @@ class Bridge:
 
 
 @asynccontextmanager
-async def programmed(switch: VSwitchd, *items: Item, timeout: float = 5.0) -> AsyncIterator[Bridge]:
+async def programmed(
+    switch: VSwitchd, *items: Item, timeout: float = 5.0, door: type[OfCtl] = OfCtl
+) -> AsyncIterator[Bridge]:
     """Run a programmer whose bridge holds *items*."""
     ledger, metrics = Ledger(OWN), Metrics("test", bridges=("br-tun",))
-    async with OfCtl(switch.rundir, timeout=timeout) as ofctl:
+    async with door(switch.rundir, timeout=timeout) as ofctl:
         programmer = Programmer("br-tun", ledger, Account(ledger), ofctl, metrics)
         running = asyncio.create_task(programmer.run())
         bridge = Bridge(switch, ledger, programmer, metrics)
@@ -115,8 +118,8 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-def a_flow(vlan: int) -> Item:
-    return parse.flow(f"cookie={COOKIE:#x}, table=22, priority=1,dl_vlan={vlan} actions=group:{GROUP}")
+def a_flow(vlan: int, table: int = 22) -> Item:
+    return parse.flow(f"cookie={COOKIE:#x}, table={table}, priority=1,dl_vlan={vlan} actions=group:{GROUP}")
 
 
 def a_group(*buckets: int) -> Item:
@@ -194,13 +197,39 @@ async def test_a_command_that_hangs_is_ended_and_its_bundle_tried_again(switch: 
         assert hanging not in children()
 
 
-async def test_a_flow_that_is_refused_is_set_aside_and_the_rest_goes_in(switch: VSwitchd) -> None:
+class Unnamed(OfCtl):
+    """ovs-ofctl when it cannot be told which line of a bundle the switch has refused."""
+
+    async def commit(self, bridge: str, text: str) -> None:
+        try:
+            await super().commit(bridge, text)
+        except BundleRejected as error:
+            raise BundleRejected(bridge, error.code, error.culprit) from None
+
+
+def let_no_more_into_table_22(switch: VSwitchd) -> None:
     limit = ["--id=@full", "create", "Flow_Table", "flow_limit=1", "overflow_policy=refuse"]
+    switch.vsctl("--", *limit, "--", "set", "Bridge", "br-tun", "flow_tables:22=@full")
+
+
+async def test_a_flow_that_is_refused_is_set_aside_and_the_rest_goes_in(switch: VSwitchd) -> None:
     async with programmed(switch, a_group(1), a_flow(5)) as bridge:
-        switch.vsctl("--", *limit, "--", "set", "Bridge", "br-tun", "flow_tables:22=@full")
+        let_no_more_into_table_22(switch)
         bridge.ledger.want("test", (a_group(1, 2), a_flow(5), a_flow(6)))
         bridge.programmer.kick()
 
         await bridge.holds(a_group(1, 2), a_flow(5))
         assert bridge.ledger.refused[a_flow(6).key][1] == "OFPFMFC_TABLE_FULL"
         assert bridge.ledger.settled
+
+
+async def test_a_flow_that_is_refused_and_not_named_is_found_among_the_others(switch: VSwitchd) -> None:
+    others = [a_flow(vlan, table=21) for vlan in range(1, 8)]
+    async with programmed(switch, a_group(1), a_flow(5), door=Unnamed) as bridge:
+        let_no_more_into_table_22(switch)
+        bridge.ledger.want("test", (a_group(1, 2), a_flow(5), *others, a_flow(6), a_flow(7)))
+        bridge.programmer.kick()
+
+        await bridge.holds(a_group(1, 2), a_flow(5), *others)
+        await until(lambda: bridge.ledger.settled)
+        assert bridge.ledger.refused.keys() == {a_flow(6).key, a_flow(7).key}
