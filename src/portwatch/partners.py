@@ -10,7 +10,7 @@ from portwatch.config import Config, MemoryBus, MqttBrokers, OvsdbSocket
 from portwatch.errors import ConfigurationError
 from portwatch.http.access import Access
 from portwatch.model import HostName
-from portwatch.ovsdb.idl import Tls
+from portwatch.ovsdb.session import Tls
 
 
 def own_name(config: Config, hostname: str | None) -> HostName:

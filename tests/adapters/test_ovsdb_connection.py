@@ -16,7 +16,7 @@ import pytest
 
 from portwatch.errors import OvsdbUnavailable
 from portwatch.ovsdb.database import Database, Link
-from portwatch.ovsdb.idl import DatabaseMismatch, Tls
+from portwatch.ovsdb.session import DatabaseMismatch, Tls
 from tests.adapters.ovsdb_reader import (
     TABLES,
     Reader,

@@ -29,9 +29,9 @@ from ovsdbapp.schema.open_vswitch import impl_idl
 from portwatch.errors import OvsdbError, OvsdbUnavailable, TransactionFailed
 from portwatch.model import GRE, VXLAN, NetworkType, TunnelEndpoint
 from portwatch.ovsdb.database import Database
-from portwatch.ovsdb.idl import Tls
 from portwatch.ovsdb.picture import PATCH_TO_INTEGRATION, PATCH_TO_TUNNEL, TUNNEL_PORTS
 from portwatch.ovsdb.rows import OWNER_KEY
+from portwatch.ovsdb.session import Tls
 from portwatch.ovsdb.values import refusal
 
 log: Final = structlog.get_logger(__name__)

@@ -1,7 +1,7 @@
 """OVSDB in asyncio: watched and written to on the event loop, by one connection, without a thread.
 
 `async with Database(...)` connects, and connects again; `async for` yields what changed, the newest only;
-`transact` writes. python-ovs itself is behind `idl`; when to run it, behind `poller`.
+`transact` writes. python-ovs itself is behind `session` and `idl`; when to run it, behind `poller`.
 
 One run handles at most 50 messages, but the first load is *one* message, and holds the loop for as long as it
 takes to build all rows: 0.05 s for 500 ports, 0.2 s for 2,000. Here is the place to look if that is too long.
@@ -18,8 +18,9 @@ import structlog
 
 from portwatch.errors import OvsdbUnavailable, TransactionFailed
 from portwatch.ovsdb.changes import Changes, RowChange
-from portwatch.ovsdb.idl import INCOMPLETE, SUCCESS, TRY_AGAIN, UNCHANGED, Replica, Sent, Session, Tls
+from portwatch.ovsdb.idl import INCOMPLETE, SUCCESS, TRY_AGAIN, UNCHANGED, Replica, Sent
 from portwatch.ovsdb.poller import Wakeups, Wants
+from portwatch.ovsdb.session import Session, Tls
 from portwatch.ovsdb.transaction import Transaction
 
 log: Final = structlog.get_logger(__name__)
