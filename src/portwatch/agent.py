@@ -123,17 +123,16 @@ class Agent:
     def _plan(self, plugs: Mapping[PortId, Plug | None], wired: Mapping[PortId, Plug], seen: float) -> None:
         """Have the flows planned, and note what is awaited of the switch; the first time, the programmers begin."""
         reactor = self.reactor
-        reactor.plan(now())
+        admitted = reactor.plan(now())
         for port_id, before in wired.items():
             if port_id not in reactor.plugs:
                 claim = (before.port.network_id, self.identity.host, port_id)
                 self._removed.append((reactor.progress.generation, seen, claim))
-        awaited = reactor.progress.awaited
-        for port_id in plugs:
-            if port_id in awaited:
+        for port_id in {*plugs, *admitted}:
+            if port_id in reactor.progress.awaited and reactor.fabric.problem(port_id) is None:
                 self._seen.setdefault(port_id, seen)
             else:
-                self._seen.pop(port_id, None)
+                self._seen.pop(port_id, None)  # how long a port is down or in error is no time of ours
         self._loaded.set()
 
     async def program(self, bridge: Bridge) -> None:

@@ -1,10 +1,12 @@
 """One agent without a switch and without OVSDB: what it says of what it hears."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -19,7 +21,7 @@ from portwatch.events import PortUpdated
 from portwatch.fabric.announcer import Identity
 from portwatch.fabric.pipeline import Bridge
 from portwatch.metrics import Metrics
-from portwatch.model import HostName, OfPort, Plug, Vni
+from portwatch.model import HostName, OfPort, Plug, PortId, Vni
 from portwatch.ovsdb.database import Database
 from portwatch.ovsdb.picture import Picture, PictureChange
 from portwatch.switch.ofctl import OfCtl
@@ -30,10 +32,10 @@ NOWHERE = object()
 """Stands for partners who are not asked."""
 
 
-def an_agent(broker: MemoryBroker | None = None) -> Agent:
+def an_agent(broker: MemoryBroker | None = None, *, tunnels: bool = True) -> Agent:
     return Agent(
         Config(),
-        Identity(HostName("hv1"), "session", an_endpoint(1)),
+        Identity(HostName("hv1"), "session", an_endpoint(1) if tunnels else None),
         Picture("br-int", "br-tun"),
         cast("Database", NOWHERE),
         cast("OfCtl", NOWHERE),
@@ -114,9 +116,9 @@ async def test_a_port_is_on_the_bus_before_its_flows_are_planned(monkeypatch: py
     await until(lambda: one.exchange.link.trouble is None)
     plan, on_the_bus_then = one.reactor.plan, []
 
-    def look_and_plan(now: datetime) -> None:
+    def look_and_plan(now: datetime) -> frozenset[PortId]:
         on_the_bus_then.append("portwatch/v1/ports/blue/hv1/p1" in broker.retained)
-        plan(now)
+        return plan(now)
 
     monkeypatch.setattr(one.reactor, "plan", look_and_plan)
     port = a_port("p1")
@@ -127,6 +129,54 @@ async def test_a_port_is_on_the_bus_before_its_flows_are_planned(monkeypatch: py
     assert one.reactor.ledgers[Bridge.INTEGRATION].owes
     for task in (linking, reading):
         task.cancel()
+
+
+def let_the_switch_take_all(one: Agent) -> None:
+    for bridge, ledger in one.reactor.ledgers.items():
+        if not ledger.known:
+            one.reactor.read_back(bridge, [])
+        ledger.take()
+        ledger.committed()
+        one.committed(bridge, one.reactor.progress.generation)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("changes", [{"fault": "bad-attached-mac: zz"}, {"admin_up": False}, {"network_id": None}])
+async def test_how_long_a_port_is_in_error_or_down_is_not_how_long_it_takes_to_wire_it(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, object]
+) -> None:
+    seconds = 0.0
+    monkeypatch.setattr(agent, "time", SimpleNamespace(perf_counter=lambda: seconds, monotonic=time.monotonic))
+    one = an_agent(tunnels=False)
+    good = a_port("p1")
+    bad = replace(good, **changes)  # type: ignore[arg-type]  # as `a_port`
+
+    for port in (bad, good, bad, good):
+        await one.plugged(PictureChange({good.port_id: Plug(port, OfPort(5))}))
+        seconds += 0.01 if port is good else 60.0
+        let_the_switch_take_all(one)
+
+    assert [round(timing.seconds, 3) for timing in one.convergence.latest if timing.stage == "local"] == [0.01, 0.01]
+
+
+@pytest.mark.asyncio
+async def test_a_port_that_may_be_wired_at_last_has_taken_as_long_as_from_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = 0.0
+    monkeypatch.setattr(agent, "time", SimpleNamespace(perf_counter=lambda: seconds, monotonic=time.monotonic))
+    one = an_agent(tunnels=False)
+    first, second = a_port("p1", "blue", segmentation_id=Vni(7)), a_port("p2", "red", segmentation_id=Vni(7))
+    changes: tuple[dict[PortId, Plug | None], ...] = (
+        {first.port_id: Plug(first, OfPort(5)), second.port_id: Plug(second, OfPort(6))},
+        {first.port_id: None},
+    )
+    for change in changes:
+        await one.plugged(PictureChange(change))
+        seconds += 0.01
+        let_the_switch_take_all(one)
+        seconds += 60.0
+
+    timings = {timing.claim[2]: round(timing.seconds, 3) for timing in one.convergence.latest}
+    assert timings == {"p1": 0.01, "p2": 0.01}
 
 
 @pytest.mark.asyncio

@@ -16,7 +16,7 @@ import aiomqtt
 import pytest
 from paho.mqtt import client as paho
 
-from portwatch.bus import mqtt
+from portwatch.bus import mqtt, transport
 from portwatch.bus.connection import Publication
 from portwatch.bus.mqtt import MqttBroker, MqttSettings
 from portwatch.errors import BusUnavailable, PublishRefused, SubscribeRefused
@@ -55,6 +55,34 @@ async def test_own_words_come_only_by_the_subscriptions_that_ask_for_them(mosqui
         assert [message.payload for message in await inbox.take(2)] == [b"once", b"here"]
         await other.publish(Publication("ports/blue/hv1", b"forged", retain=True))
         assert [message.payload for message in await inbox.take(2)] == [b"forged", b"forged"], "by both"
+
+
+@pytest.mark.parametrize("window", [mqtt.WINDOW, 3], ids=["wide", "narrow"])
+async def test_the_first_of_many_words_are_on_their_way_before_the_last_are_put_into_packets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window: int
+) -> None:
+    put, under_way, waiting = 0, 0, [0]
+    publish, flush = paho.Client.publish, transport.Wire.flush
+
+    def putting(*arguments: object) -> object:
+        nonlocal put
+        put += 1
+        waiting.append(put - under_way)
+        return publish(*arguments)  # type: ignore[arg-type]
+
+    def flushing(wire: transport.Wire) -> None:
+        nonlocal under_way
+        flush(wire)
+        under_way = put
+
+    monkeypatch.setattr(mqtt, "WINDOW", window)
+    with a_mosquitto(tmp_path, "max_inflight_messages 0") as mosquitto:
+        async with a_client(MqttBroker(MqttSettings(mosquitto.url))) as (connection, _):
+            monkeypatch.setattr(paho.Client, "publish", putting)
+            monkeypatch.setattr(transport.Wire, "flush", flushing)
+            await connection.publish(*(Publication(f"ports/blue/hv1/p{number}", b"1") for number in range(100)))
+
+    assert (put, max(waiting)) == (100, min(mqtt.PORTION, window))
 
 
 # --- what the broker refuses --------------------------------------------------------------------------------

@@ -47,6 +47,37 @@ def test_a_change_while_a_long_commit_is_under_way_is_ours_still_when_it_has_jus
     assert not suspicion.changed(9.0 + ECHO / 2)
 
 
+def test_changes_are_ours_while_a_commit_is_under_way_however_long_it_takes() -> None:
+    suspicion = a_suspicion()
+    suspicion.commits(1, 1.0)
+
+    assert not suspicion.changed(1.0 + 2 * ECHO)
+
+
+def test_the_changes_of_a_commit_may_be_told_after_the_next_one_has_begun() -> None:
+    suspicion = a_suspicion(commits=2)
+    suspicion.commits(1, ECHO / 4)
+    suspicion.committed(ECHO / 4)
+
+    assert [suspicion.changed(ECHO / 2) for _ in range(4)] == [False, False, False, True]
+
+
+def test_a_long_tale_of_our_own_changes_is_heard_to_its_end() -> None:
+    suspicion = a_suspicion(commits=9)
+
+    assert not any(suspicion.changed(number * ECHO / 2) for number in range(1, 10))
+    assert suspicion.changed(5 * ECHO)
+
+
+def test_a_read_back_in_the_middle_of_the_tale_makes_no_stranger_of_us() -> None:
+    suspicion = a_suspicion(commits=2)
+    suspicion.changed(ECHO / 4)
+    suspicion.reads(ECHO / 3)
+
+    assert not suspicion.changed(ECHO / 2)
+    assert suspicion.changed(ECHO / 2)
+
+
 def test_a_suspicious_change_is_looked_at_once_the_bridge_has_had_its_rest() -> None:
     suspicion = a_suspicion()
     suspicion.changed(0.0)

@@ -61,6 +61,11 @@ class Window:
             self._places.release()
             self._end.check()
 
+    @property
+    def full(self) -> bool:
+        """Is there no place to take at once?"""
+        return self._places.locked()
+
     def give_back(self) -> None:
         self._places.release()
 

@@ -125,16 +125,20 @@ class Reactor:
                 self._left_over(claim, now)
             self._left_behind.clear()
 
-    def plan(self, now: datetime) -> None:
-        """Plan the flows for what was `plugged`, and expect them of the switch."""
+    def plan(self, now: datetime) -> frozenset[PortId]:
+        """Plan the flows for what was `plugged`, and expect them of the switch.
+
+        Return the ports that are admitted by this, whatever they have waited for: perhaps others than were plugged.
+        """
         if not self._unplanned:
-            return
+            return frozenset()
         self._unplanned = False
+        admitted, self._admitted = frozenset(self._admitted), set()
         self.planner.plan()
-        self.progress.expect((*self._admitted, *(self.progress.awaited if self._other_ways else ())))
-        self._admitted.clear()
+        self.progress.expect((*admitted, *(self.progress.awaited if self._other_ways else ())))
         self._other_ways = False
         self._advance(now)
+        return admitted
 
     def drain(self, now: datetime, *, leaving: bool) -> int:
         """Let this host's ports go elsewhere, or no more: mobility.md, state `leaving`. Return how many there are."""

@@ -127,6 +127,7 @@ class Programmer:
                 # The monitors first: what is read back once they stand misses nothing, and they end with the switch.
                 async with watch(self._ofctl, self.bridge) as flows, watch_groups(self._ofctl, self.bridge) as groups:
                     self._connected += 1
+                    self._suspicion = Suspicion()  # of what was committed before they stood they do not tell
                     if self._connected > 1:
                         self._metrics.reconnects.labels("switch").inc()
                     await self._read_back()

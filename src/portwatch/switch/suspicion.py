@@ -1,7 +1,7 @@
 """When to read a bridge back: soon after a change that no commit of ours explains, and else now and then. Pure.
 
-The monitor does not say who made a change. So of as many as a commit makes it is believed that they are ours, for as
-long as it may still be telling of them; one more is drift. Seconds are of any clock that only goes on.
+The monitor does not say who made a change. So of as many as our commits make it is believed that they are ours, for
+as long as it may still be telling of them; one more is drift. Seconds are of any clock that only goes on.
 """
 
 import math
@@ -13,8 +13,9 @@ SUSPECT_REST: Final = 10
 """Between read-backs that the monitor asks for lie so many times the seconds that the last one took, …"""
 SUSPECT_EVERY: Final = 1.0
 """… but at most these: who goes on tampering with a large table must not keep us from all else."""
-ECHO: Final = 0.1
-"""Seconds after a commit in which the monitor may still be telling of it; no more changes than it made, though."""
+ECHO: Final = 1.0
+"""Seconds after a commit, or after the last change that was ours, in which we may not have heard of all that is: in a
+burst there is much to hear, and else to do."""
 
 
 class Suspicion:
@@ -24,31 +25,34 @@ class Suspicion:
         self._suspect = False
         self._echoes = 0
         """How many changes the monitor may still tell that are our own doing."""
-        self._committed_at = self._read_at = -math.inf
+        self._committing = False
+        self._echoed_at = self._read_at = -math.inf
         self._read_took = 0.0
 
     def commits(self, changes: int, now: float) -> None:
         """A commit begins that makes so many changes."""
-        self._echoes = changes
-        self._committed_at = now
+        self._forget_echoes(now)
+        self._echoes += changes
+        self._committing = True
 
     def committed(self, now: float) -> None:
         """It is over, however it went."""
-        self._committed_at = now
+        self._committing = False
+        self._echoed_at = now
 
     def changed(self, now: float) -> bool:
         """The monitor tells of a change. Return whether it is to be looked at: our own doings do not explain it."""
-        if now - self._committed_at > ECHO:
-            self._echoes = 0
-        self._echoes -= 1
-        if self._echoes < 0:
-            self._suspect = True
-        return self._echoes < 0
+        self._forget_echoes(now)
+        if self._echoes:
+            self._echoes -= 1
+            self._echoed_at = now
+            return False
+        self._suspect = True
+        return True
 
     def reads(self, now: float) -> None:
         """A read-back begins: it finds whatever has been told of before."""
         self._suspect = False
-        self._echoes = 0
         self._read_at = now
 
     def has_read(self, seconds: float) -> None:
@@ -59,3 +63,8 @@ class Suspicion:
         """Return the seconds until the bridge is to be read back."""
         rest = min(SUSPECT_EVERY, SUSPECT_REST * self._read_took) if self._suspect else AUDIT_EVERY
         return max(0.0, rest - (now - self._read_at))
+
+    def _forget_echoes(self, now: float) -> None:
+        """Not every change that was asked for is one: what has not been told of by now never will be."""
+        if not self._committing and now - self._echoed_at > ECHO:
+            self._echoes = 0
