@@ -298,10 +298,9 @@ class Agent:
 class _Account:
     """One bridge's side of the reactor, as its programmer sees it."""
 
-    group_ids = GROUPS
-
     def __init__(self, agent: Agent, bridge: Bridge, name: str) -> None:
         self._agent, self._bridge, self._name = agent, bridge, name
+        self.group_ids = GROUPS if bridge is Bridge.TUNNEL else range(0)
 
     @property
     def generation(self) -> int:

@@ -8,11 +8,12 @@ does not take is set aside (`refusals`).
 import asyncio
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Container, Iterable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import AsyncExitStack, suppress
+from functools import partial
 from itertools import islice
 from time import perf_counter
-from typing import Final, NoReturn, Protocol
+from typing import Any, Final, NoReturn, Protocol
 
 import structlog
 
@@ -49,8 +50,8 @@ class Account(Protocol):
         """Counts the changes of what is wanted."""
 
     @property
-    def group_ids(self) -> Container[int]:
-        """The ids that our groups may have."""
+    def group_ids(self) -> range:
+        """The ids that our groups may have; empty on a bridge where we make none, which is not asked for any."""
 
     def is_ours(self, cookie: int) -> bool:
         """Is this the cookie of a flow that we program?"""
@@ -125,14 +126,19 @@ class Programmer:
                 if self._newly_come and not self._ledger.fresh:
                     await self._fill()
                 # The monitors first: what is read back once they stand misses nothing, and they end with the switch.
-                async with watch(self._ofctl, self.bridge) as flows, watch_groups(self._ofctl, self.bridge) as groups:
+                async with AsyncExitStack() as stack:
+                    flows = await stack.enter_async_context(watch(self._ofctl, self.bridge))
+                    following = [partial(self._follow_flows, flows)]
+                    if self._account.group_ids:
+                        groups = await stack.enter_async_context(watch_groups(self._ofctl, self.bridge))
+                        following.append(partial(self._follow_groups, groups))
                     self._connected += 1
                     self._suspicion = Suspicion()  # of what was committed before they stood they do not tell
                     if self._connected > 1:
                         self._metrics.reconnects.labels("switch").inc()
                     await self._read_back()
                     self._backoff.reset()
-                    await self._serve(flows, groups)
+                    await self._serve(following)
             except SwitchUnavailable as error:
                 if self._ledger.known:
                     self._ledger.lost()
@@ -150,10 +156,10 @@ class Programmer:
 
     # --- within -------------------------------------------------------------------------------------------------------
 
-    async def _serve(self, flows: AsyncIterator[FlowEvent], groups: AsyncIterator[int]) -> NoReturn:
+    async def _serve(self, following: Iterable[Callable[[], Coroutine[Any, Any, None]]]) -> NoReturn:
         """Commit what is owed and look after what drifts, until the switch goes."""
-        following = [asyncio.create_task(self._follow_flows(flows)), asyncio.create_task(self._follow_groups(groups))]
-        for task in following:
+        tasks = [asyncio.create_task(follow()) for follow in following]
+        for task in tasks:
             task.add_done_callback(lambda _: self._work.set())
         try:
             while True:
@@ -164,7 +170,7 @@ class Programmer:
                     continue
                 self._say_trouble(None)
                 self._work.clear()
-                for ended in (task for task in following if task.done()):
+                for ended in (task for task in tasks if task.done()):
                     ended.result()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(min(self._until_audit(), self._until_purge())):
@@ -174,9 +180,9 @@ class Programmer:
                 if self._until_audit() <= 0 and not self._ledger.owes:
                     await self._audit()
         finally:
-            for task in following:
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*following, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _follow_flows(self, events: AsyncIterator[FlowEvent]) -> None:
         """Look at each change of a flow of ours; the end of them is the switch's: SwitchUnavailable."""
@@ -224,7 +230,8 @@ class Programmer:
         """Learn what the switch holds."""
         started = perf_counter()
         self._suspicion.reads(started)
-        dumps = (await self._account.dump_flows(self._ofctl), await self._ofctl.dump_groups(self.bridge))
+        flow_dump = await self._account.dump_flows(self._ofctl)
+        dumps = (flow_dump, await self._ofctl.dump_groups(self.bridge) if self._account.group_ids else "")
         if self._ledger.known and dumps == self._held:
             self._suspicion.has_read(perf_counter() - started)
             return Drift(0, 0, 0)

@@ -7,7 +7,7 @@ as long as it may still be telling of them; one more is drift. Seconds are of an
 import math
 from typing import Final
 
-AUDIT_EVERY: Final = 25.0
+AUDIT_EVERY: Final = 27.0
 """Seconds between read-backs that nothing has asked for: own flows are back within 30 (docs/contract.md, section 6)."""
 SUSPECT_REST: Final = 10
 """Between read-backs that the monitor asks for lie so many times the seconds that the last one took, …"""
