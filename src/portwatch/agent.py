@@ -8,7 +8,6 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 
 import structlog
 
@@ -157,12 +156,14 @@ class Agent:
 
     async def _until_next_look(self) -> None:
         """Wait a moment; when nothing waits for time to pass, until something comes, but not for ever."""
-        await asyncio.sleep(TICK)
         waits = self.reactor.waits or self.exchange.waits or (self.directory is not None and self.directory.waiting)
         if not waits:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(REST - TICK):
+            try:
+                async with asyncio.timeout(REST):
                     await self._stirred.wait()
+            except TimeoutError:
+                return
+        await asyncio.sleep(TICK)
 
     def drain(self, *, leaving: bool) -> int:
         """Mark this host's claims `leaving`, or take that back; return how many ports there are."""
