@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -34,13 +35,14 @@ class Filter:
         return (
             self.network in (None, data.get("network_id"))
             and self.host in (None, data["host"])
-            and (self.kind is None or event["type"].endswith(f".{self.kind}"))
+            and (self.kind is None or event["type"].rpartition(".")[2] == self.kind.rpartition(".")[2])
         )
 
 
 def events(config: Config, wanted: Filter, as_json: bool) -> None:
-    """Print events until interrupted: from the broker, or, with `memory://`, from the local agent."""
+    """Print events until a signal ends it: from the broker, or, with `memory://`, from the local agent."""
     show = _printer(wanted, as_json)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whichever signal it is, the status is 0
     with contextlib.suppress(KeyboardInterrupt):
         if isinstance(config.bus.url, MemoryBus):
             for event in client.events(config.http.listen, "/v1/events", access=access_of(config)):

@@ -12,6 +12,7 @@ from portwatch.cli.completion import names, script
 from portwatch.cli.options import AS_JSON, CONFIG, configured, faults_as_exit_status, host_name, loaded
 from portwatch.config import Config, LogFormat, Loop, effective
 from portwatch.errors import ConfigurationError
+from portwatch.events import EVENT_TYPES
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -69,7 +70,13 @@ def check_config(config: Path | None) -> None:
 @CONFIG
 @click.option("--network", help="Only this network's events.")
 @click.option("--host", help="Only this host's events.")
-@click.option("--type", "kind", type=click.Choice(["added", "updated", "removed"]), help="Only events of this type.")
+@click.option(
+    "--type",
+    "kind",
+    type=click.Choice([*EVENT_TYPES, *(kind.rpartition(".")[2] for kind in EVENT_TYPES)]),
+    metavar="TYPE",
+    help="Only events of this type: portwatch.port.added, updated or removed; the last word is enough.",
+)
 @AS_JSON
 @faults_as_exit_status
 def events(config: Path | None, network: str | None, host: str | None, kind: str | None, as_json: bool) -> None:
