@@ -125,3 +125,13 @@ bridge("br-tun")
      -> native tunnel routing failed
 """
     assert "br-tun: the switch cannot send it there: native tunnel routing failed" in fate(text, SITE).words
+
+
+def test_what_meets_no_flow_of_a_bridge_further_on_is_told_as_such() -> None:
+    """Open vSwitch says "No match." for the bridge where the trace begins, and shows its own flow for the others."""
+    alone = FLOODED[: FLOODED.index("        22. ")] + "        22. reg0=0x2, priority 0\n            drop\n"
+
+    found = fate(alone, SITE)
+
+    assert found.words[-1] == "br-tun, table 22: nobody else is in this network"
+    assert found.end == "Nobody gets it: dropped in table 22 of br-tun; nobody else is in this network."

@@ -32,6 +32,8 @@ _ENDPOINT: Final = re.compile(r"(?:set_field|load):(\S+?)->(tun_dst|tun_ipv6_dst
 _OUTPUT: Final = re.compile(r"output:(\d+)$")
 _SKIPPED: Final = ">> skipping output to input port"
 _FAILED: Final = ("native tunnel routing failed", "neighbor cache miss", "tunneling decided against output")
+_INTERNAL: Final = ("reg0=0x1", "reg0=0x2")
+"""Open vSwitch's own flows for what met none: "No match." is said only of the bridge where the trace begins."""
 _ACTIONS_AT: Final = 4
 """Letters by which a step's actions are further in than its table's number, which takes two."""
 
@@ -135,7 +137,7 @@ def fate(text: str, site: Site) -> Fate:
 
 def _step(bridge: str, table: int, rest: str, depth: int) -> Step:
     flow = _PRIORITY.fullmatch(rest)
-    if flow is None:  # "No match."
+    if flow is None or (flow["match"] in _INTERNAL and flow["priority"] == "0" and not flow["cookie"]):  # "No match."
         return Step(bridge, table, "", None, OWN.cookie, [], depth)
     cookie = int(flow["cookie"], 16) if flow["cookie"] else 0
     return Step(bridge, table, flow["match"] or "", int(flow["priority"]), cookie, [], depth)
