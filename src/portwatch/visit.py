@@ -14,7 +14,7 @@ from uuid import uuid4
 from portwatch import wire
 from portwatch.bus.connection import Broker, Connection, Message, Publication
 from portwatch.errors import PublishRefused, Refused, SubscribeRefused
-from portwatch.events import LEAVING, OFFLINE, ONLINE, HostStatus, PortEvent, PortRemoved
+from portwatch.events import OFFLINE, HostStatus, PortEvent, PortRemoved
 from portwatch.model import HostName
 
 ANSWER_SECONDS: Final = 1.0
@@ -90,23 +90,30 @@ class Visit:
     async def lives(self, host: HostName) -> bool:
         """Does an agent of this name live? Whoever hears his own last will while he lives says that he is there."""
         topic = self.topics.host(host)
-        status = self.status(await self.read(topic), host)
-        if status is None or status.state not in (ONLINE, LEAVING):
+        told = await self.read(topic)
+        if topic not in told:
             return False
-        will = replace(status, state=OFFLINE, session=f"visit-{uuid4().hex}")
+        status = self.status(told, host)
+        if status is not None and not status.lives:
+            return False
+        # Nonsense proves nothing: a living agent may be about to say its own again.
+        will = replace(status or HostStatus(host, "", OFFLINE), state=OFFLINE, session=f"visit-{uuid4().hex}")
         await self.connection.publish(Publication(topic, wire.encode_host(will), False, wire.JSON_CONTENT_TYPE))
         deadline = asyncio.get_running_loop().time() + ALIVE_SECONDS
         while (left := deadline - asyncio.get_running_loop().time()) > 0:
             answer = self.status(self._live, host)
-            if answer is not None and answer.session != will.session and answer.state in (ONLINE, LEAVING):
+            if answer is not None and answer.session != will.session and answer.lives:
                 return True
             await self._hears(left)
         return False
 
     def status(self, told: Mapping[str, bytes], host: HostName) -> HostStatus | None:
-        """Return what *told* says of a host; `Refused` when it is nonsense."""
+        """Return what *told* says of a host; None when that is nothing, or nonsense."""
         topic = self.topics.host(host)
-        news = self.topics.decode(topic, told[topic]) if told.get(topic) else None
+        try:
+            news = self.topics.decode(topic, told.get(topic, b""))
+        except Refused:
+            return None
         return news if isinstance(news, HostStatus) else None
 
     def withdrawal(self, host: HostName) -> tuple[Publication, ...]:

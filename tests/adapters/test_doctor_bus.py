@@ -10,10 +10,11 @@ from portwatch.bus.connection import Publication
 from portwatch.bus.mqtt import MqttBroker, MqttSettings
 from portwatch.doctor import bus
 from portwatch.doctor.facts import Bus
-from portwatch.events import ONLINE, HostStatus, PortAdded, manifest_of
+from portwatch.events import OFFLINE, ONLINE, HostStatus, PortAdded, manifest_of
 from portwatch.model import HostName, NetworkId, PortId, tunnel_endpoint
 from portwatch.visit import visit
 from tests.adapters.mosquitto import Mosquitto, a_mosquitto
+from tests.adapters.waiting import until
 from tests.core.fleet import START, a_claim, a_port
 
 pytestmark = [pytest.mark.adapters, pytest.mark.asyncio]
@@ -91,6 +92,33 @@ async def test_a_dead_hosts_words_prove_no_namesake_and_a_living_ones_do(tmp_pat
 
     assert dead.namesake is None
     assert alive.namesake == "it tunnels from 192.0.2.11"
+
+
+async def test_nonsense_under_a_name_proves_nobody_and_stops_nothing(tmp_path: Path) -> None:
+    with a_mosquitto(tmp_path, *NO_LIMITS) as broker:
+        async with visit(_broker(broker), PREFIX, "test") as visitor:
+            await visitor.publish(Publication(TOPICS.host(HV1), b"nonsense", True))
+        seen = await _look(broker, agent_runs=False)
+
+    assert seen == Bus()
+
+
+async def test_who_answers_for_a_name_under_which_nonsense_stands_lives(tmp_path: Path) -> None:
+    topic = TOPICS.host(HV1)
+    status = HostStatus(HV1, "session", ONLINE, tunnel_endpoint("192.0.2.11"), "vxlan", "1", START)
+    said = Publication(topic, wire.encode_host(status), True, wire.JSON_CONTENT_TYPE)
+    with a_mosquitto(tmp_path, *NO_LIMITS) as broker:
+        async with (
+            visit(_broker(broker), PREFIX, "test") as agent,
+            visit(_broker(broker), PREFIX, "test") as visitor,
+        ):
+            await agent.publish(Publication(topic, b"nonsense", True))
+            await agent.read(topic)
+            asked = asyncio.create_task(visitor.lives(HV1))
+            await until(lambda: OFFLINE.encode() in (agent.heard(topic) or b""))
+            await agent.publish(said)
+
+            assert await asked
 
 
 async def test_a_broker_that_is_not_there_is_trouble_and_nothing_else(tmp_path: Path) -> None:
