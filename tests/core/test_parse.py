@@ -174,7 +174,9 @@ def test_what_the_switch_does_not_print_is_the_default() -> None:
     assert parse.flow(" cookie=0x0, actions=NORMAL") == Flow(0, FlowKey(0, 32768, ()), (Action("NORMAL"),))
 
 
-@pytest.mark.parametrize("word", ["idle_timeout=5", "hard_timeout=300", "importance=3", "send_flow_rem"])
+@pytest.mark.parametrize(
+    "word", ["idle_timeout=5", "hard_timeout=300", "importance=3", "send_flow_rem", "reset_counts"]
+)
 def test_a_flow_with_a_timeout_or_flag_that_we_never_set_equals_none_of_ours(word: str) -> None:
     ours = parse.flow("cookie=0x1,table=3,priority=7,arp,actions=drop")
 

@@ -18,6 +18,8 @@ _OWN_WORDS = (
     "hard_timeout",
     "importance",
     "send_flow_rem",
+    "check_overlap",
+    "reset_counts",
     "no_packet_counts",
     "no_byte_counts",
 )
