@@ -86,9 +86,11 @@ def test_explain_tells_what_ovsdb_says_who_claims_and_since_when(site: Site) -> 
     assert [claim["since"][:4] for claim in entry["claims"]] == [entry["flows"][0]["since"][:4]]
     assert all(flow["installed"] and flow["since"] and flow["packets"] >= 0 for flow in entry["flows"])
 
-    site.plug(hv1, Port("bare", site.lab.mac()))
+    bare = Port("bare", site.lab.mac())
+    site.plug(hv1, bare)
     eventually(lambda: site.ask(hv1, "explain/bare"), 5, "it is seen")
-    assert "missing: network-id, segmentation-id" in site.command(hv1, "explain", "bare").stdout
+    for name in ("bare", bare.mac, bare.mac.upper()):
+        assert "missing: network-id, segmentation-id" in site.command(hv1, "explain", name).stdout
     site.command(hv1, "explain", "nobody", status=1)
 
 
