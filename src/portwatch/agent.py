@@ -7,7 +7,7 @@ Nothing here waits for the bus.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import structlog
 
@@ -58,7 +58,9 @@ class Agent:
         ofctl: OfCtl,
         broker: Broker,
         metrics: Metrics,
+        planned: Callable[[], None] = lambda: None,
     ) -> None:
+        """*planned* is called when what is plugged in has changed, by OVSDB's word or the directory's."""
         self.config, self.identity, self.picture, self.metrics = config, identity, picture, metrics
         policy = Policy(
             arp_responder=config.ports.arp_responder,
@@ -78,7 +80,7 @@ class Agent:
             bridge: Programmer(name, self.reactor.ledgers[bridge], _Account(self, bridge, name), ofctl, metrics)
             for bridge, name in names.items()
         }
-        self._database = database
+        self._database, self._planned = database, planned
         self.records = RecordKeeper(database, picture)
         self._seen: dict[PortId, float] = {}
         self._removed: deque[tuple[int, float, ClaimKey]] = deque()
@@ -133,6 +135,7 @@ class Agent:
             else:
                 self._seen.pop(port_id, None)  # how long a port is down or in error is no time of ours
         self._loaded.set()
+        self._planned()
 
     async def program(self, bridge: Bridge) -> None:
         """Keep a bridge as the reactor wants it, for ever; not before the reactor knows what is plugged in."""

@@ -116,8 +116,6 @@ class Sidecar:
             if self.agent is None:
                 self.agent = self._make_agent()
             await self.agent.plugged(change)
-            if self._tunnel_types - self._looked_for:
-                self._look_at_bridges.set()
             if change.switch:
                 self._look_at_bridges.set()
                 for programmer in self.agent.programmers.values():
@@ -134,7 +132,16 @@ class Sidecar:
             tunnel_ip=str(identity.endpoint) if identity.endpoint else None,
         )
         self._check_name(host)
-        agent = Agent(config, identity, self.picture, self._database, self._ofctl, broker_of(config), self.metrics)
+        agent = Agent(
+            config,
+            identity,
+            self.picture,
+            self._database,
+            self._ofctl,
+            broker_of(config),
+            self.metrics,
+            planned=self._look_for_tunnels,
+        )
         self._bus_task = self._start("bus", agent.exchange.link.run())
         self._start("inbox", agent.exchange.hearing.read())
         self._start("manifests", agent.exchange.publish_manifests())
@@ -193,6 +200,10 @@ class Sidecar:
                 await asyncio.wait_for(self._look_at_bridges.wait(), BRIDGES_RETRY if self._bridges_trouble else None)
             except TimeoutError:
                 continue
+
+    def _look_for_tunnels(self) -> None:
+        if self._tunnel_types - self._looked_for:
+            self._look_at_bridges.set()
 
     def _bridges_missing(self) -> bool:
         ports = self.picture.switch_ports

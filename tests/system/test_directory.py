@@ -113,6 +113,17 @@ def test_a_port_whose_details_come_after_the_plug_waits_for_them_and_is_wired_at
     assert [each["seconds"] < 0.5 for each in installed if each["event"] == "port installed"] == [True]
 
 
+def test_details_that_need_another_type_of_tunnel_have_its_port_made(site: Orchestrator) -> None:
+    hv1, _ = site.hypervisors
+    nic = site.bare(hv1, site.network("blue"), "10.0.0.1/24")
+    site.wait_reason(hv1, nic, "BUILD", "details-missing")
+
+    site.write(nic, network_type="gre")
+
+    site.wait_active(hv1, nic)
+    assert hv1.ofport("pw-gre")
+
+
 def test_keys_of_the_orchestrator_on_the_interface_count_for_nothing(site: Orchestrator) -> None:
     hv1, _ = site.hypervisors
     red, blue = site.network("red"), site.network("blue")
