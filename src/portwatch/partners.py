@@ -18,10 +18,11 @@ def own_name(config: Config, hostname: str | None) -> HostName:
     if config.host is not None:
         return config.host
     name = hostname or socket.gethostname()
+    source = "OVSDB, Open_vSwitch.external_ids:hostname" if hostname else "this system's host name"
     try:
         return HostName(name)
     except ValueError as error:
-        raise ConfigurationError("this system's host name", "host", name, f"a name for the bus: {error}") from None
+        raise ConfigurationError(source, "host", name, f"a name for the bus: {error}") from None
 
 
 def broker_of(config: Config) -> Broker:

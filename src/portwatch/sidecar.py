@@ -8,7 +8,7 @@ import json
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Coroutine
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
@@ -196,10 +196,10 @@ class Sidecar:
                     self._bridges_trouble = None
                 except OvsdbError as error:
                     self._note_bridges(str(error))
-            try:
-                await asyncio.wait_for(self._look_at_bridges.wait(), BRIDGES_RETRY if self._bridges_trouble else None)
-            except TimeoutError:
-                continue
+            # Not wait_for: up to Python 3.11 it loses a cancellation that comes together with what it waits for.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(BRIDGES_RETRY if self._bridges_trouble else None):
+                    await self._look_at_bridges.wait()
 
     def _look_for_tunnels(self) -> None:
         if self._tunnel_types - self._looked_for:

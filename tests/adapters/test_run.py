@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.adapters.ovsdb_server import OvsdbServer
+
 pytestmark = pytest.mark.adapters
 
 
@@ -37,3 +39,21 @@ def test_the_log_is_text_for_people_who_ask_for_it(tmp_path: Path) -> None:
 
     assert "[info     ] portwatch starts" in line
     assert "bus=memory://" in line
+
+
+def test_a_name_in_ovsdb_that_cannot_stand_on_the_bus_ends_the_start_and_is_named(tmp_path: Path) -> None:
+    server = OvsdbServer(tmp_path)
+    server.start()
+    try:
+        server.vsctl("--", "init", "--", "set", "Open_vSwitch", ".", "external_ids:hostname=a/b")
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("PORTWATCH_")}
+        environment |= {"PORTWATCH_OVSDB__REMOTE": server.remote, "PORTWATCH_HTTP__LISTEN": "off"}
+
+        command = [sys.executable, "-m", "portwatch", "run"]
+        ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=15)
+    finally:
+        server.kill()
+
+    assert ended.returncode == 2
+    last = ended.stderr.splitlines()[-1]
+    assert last.startswith("portwatch: OVSDB, Open_vSwitch.external_ids:hostname: host = 'a/b': expected")
