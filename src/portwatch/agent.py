@@ -20,8 +20,9 @@ from portwatch.fabric.announcer import Identity
 from portwatch.fabric.directory import Directory
 from portwatch.fabric.moves import Station
 from portwatch.fabric.pipeline import Bridge, Policy
+from portwatch.fabric.purpose import concerns
 from portwatch.fabric.reactor import Reactor
-from portwatch.fabric.tables import COOKIE, GROUPS, LEARNED_COOKIE, OWN
+from portwatch.fabric.tables import GROUPS, LEARNED_COOKIE, OWN
 from portwatch.fabric.unreached import disagreements
 from portwatch.hearing import now
 from portwatch.metrics import Metrics
@@ -31,6 +32,7 @@ from portwatch.openflow.ledger import Drift
 from portwatch.ovsdb.database import Database
 from portwatch.ovsdb.picture import Picture, PictureChange
 from portwatch.ovsdb.records import RecordKeeper
+from portwatch.switch.monitor import FlowEvent
 from portwatch.switch.ofctl import OfCtl
 from portwatch.switch.programmer import Programmer
 
@@ -310,8 +312,9 @@ class _Account:
     def generation(self) -> int:
         return self._agent.reactor.progress.generation
 
-    def is_ours(self, cookie: int) -> bool:
-        return cookie == COOKIE
+    def concerns(self, event: FlowEvent) -> bool:
+        match = event.text.partition("actions=")[0]
+        return concerns(event.cookie, event.table, match, self._agent.reactor.ledgers[self._bridge].installed)
 
     async def dump_flows(self, ofctl: OfCtl) -> str:
         dump = await ofctl.dump_flows(self._name, OWN.cookie, OWN.mask)

@@ -16,6 +16,7 @@ from portwatch.metrics import Metrics
 from portwatch.openflow import parse
 from portwatch.openflow.flow import Item
 from portwatch.openflow.ledger import Drift, Ledger
+from portwatch.switch.monitor import FlowEvent
 from portwatch.switch.ofctl import OfCtl
 from portwatch.switch.programmer import Programmer
 from portwatch.switch.suspicion import AUDIT_EVERY
@@ -44,8 +45,8 @@ class Account:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
-    def is_ours(self, cookie: int) -> bool:
-        return cookie == COOKIE
+    def concerns(self, event: FlowEvent) -> bool:
+        return event.cookie == COOKIE
 
     async def dump_flows(self, ofctl: OfCtl) -> str:
         return await ofctl.dump_flows("br-tun", OWN.cookie, OWN.mask)

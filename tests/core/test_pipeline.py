@@ -13,7 +13,16 @@ from portwatch.fabric.fabric import Fabric
 from portwatch.fabric.groups import GROUP_PARTS, GROUP_PEERS, bucket_ids, flood_parts, group_id
 from portwatch.fabric.keys import Base, Flood, LocalFlood, Neighbor, Peer, Unicast, Wire
 from portwatch.fabric.pipeline import Bridge, Policy, plan
-from portwatch.fabric.purpose import accepted_peer, depends_on, farewell, is_ours, serves_flood, station_of, tunnels_to
+from portwatch.fabric.purpose import (
+    accepted_peer,
+    concerns,
+    depends_on,
+    farewell,
+    is_ours,
+    serves_flood,
+    station_of,
+    tunnels_to,
+)
 from portwatch.fabric.tables import COOKIE, GROUPS, LEARNED_COOKIE, OWN
 from portwatch.model import (
     GENEVE,
@@ -292,6 +301,19 @@ def test_others_groups_are_not_ours() -> None:
     for number in (1, GROUPS.start - 1, GROUPS.stop):
         assert not is_ours(parse.group(f"group_id={number},type=all"))
     assert is_ours(parse.group(f"group_id={GROUPS.start},type=all"))
+
+
+def test_news_of_ours_is_what_has_our_mark_or_stands_in_a_place_of_ours() -> None:
+    ours = parse.flow("cookie=0x7077000000000001,table=20,priority=200,dl_vlan=5,dl_dst=fa:16:3e:00:00:01,actions=drop")
+    default = parse.flow("cookie=0x7077000000000001,table=41,priority=1,actions=goto_table:42")
+    installed = {ours.key, default.key}
+
+    assert concerns(0, 20, "dl_vlan=5,dl_dst=fa:16:3e:00:00:01", installed)
+    assert concerns(5, 41, "", installed)
+    assert concerns(ours.cookie + 8, 99, "dl_vlan=6", installed), "a stray one"
+    assert not concerns(0, 21, "dl_vlan=5,dl_dst=fa:16:3e:00:00:01", installed), "in another table"
+    assert not concerns(0, 20, "dl_vlan=6,dl_dst=fa:16:3e:00:00:01", installed)
+    assert not concerns(LEARNED_COOKIE, 20, "dl_vlan=5,dl_dst=fa:16:3e:00:00:01", installed)
 
 
 def test_what_the_switch_learned_carries_our_mark_and_is_not_programmed_by_us() -> None:

@@ -3,6 +3,7 @@
 Somebody may have written it by hand under our cookie: what cannot be read (a mask, for instance) is for nobody.
 """
 
+from collections.abc import Container
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import NamedTuple, Self
@@ -16,6 +17,7 @@ from portwatch.fabric.tables import (
     LEARNED_COOKIE,
     LEARNT,
     OWN,
+    PRIORITIES,
     TUN_FLOOD,
     TUN_FLOOD_PART,
     TUN_FROM_TUNNEL,
@@ -23,11 +25,11 @@ from portwatch.fabric.tables import (
     TUN_UNICAST,
 )
 from portwatch.model import LocalVlan, Mac, TunnelEndpoint
-from portwatch.openflow import fields
+from portwatch.openflow import fields, parse
 from portwatch.openflow.actions import VLAN_PRESENT, Action
 from portwatch.openflow.bundle import Purge
 from portwatch.openflow.fields import Field
-from portwatch.openflow.flow import Flow, FlowKey, Group, Item
+from portwatch.openflow.flow import Flow, FlowKey, Group, Item, ItemKey
 
 
 def is_ours(item: Item) -> bool:
@@ -35,6 +37,18 @@ def is_ours(item: Item) -> bool:
     if isinstance(item, Group):
         return item.key.group_id in GROUPS
     return OWN.holds(item) and item.cookie != LEARNED_COOKIE
+
+
+def concerns(cookie: int, table: int, match: str, installed: Container[ItemKey]) -> bool:
+    """Is a flow that came, changed or went ours, or in the place of one of ours? Its *match* is as the switch says it.
+
+    Who overwrites a flow gives it a cookie of his own, and so does `mod-flows` up to OpenFlow 1.3. The switch tells no
+    priority. What it has learned for us is no news.
+    """
+    if cookie == LEARNED_COOKIE:
+        return False
+    places = (f"table={table},priority={priority},{match} actions=drop" for priority in PRIORITIES)
+    return OWN.marks(cookie) or any(parse.flow(place).key in installed for place in places)
 
 
 def farewell(item: Flow) -> tuple[Purge, ...]:

@@ -46,6 +46,8 @@ ENTRY: Final = 200
 EXCEPTION: Final = 300
 EXEMPTION: Final = 400
 """From an exception."""
+PRIORITIES: Final = (MISS, UNPINNED, ENTRY, EXCEPTION, EXEMPTION)
+"""All that our own flows have; the switch's, which it learned, are between."""
 
 LEARNED_FOR: Final = 300
 """Seconds, as Neutron and most bridges."""

@@ -32,7 +32,10 @@ class Ownership:
         self.text = f"cookie={cookie:#x}/{mask:#x}"
 
     def holds(self, flow: Flow) -> bool:
-        return flow.cookie & self.mask == self.cookie
+        return self.marks(flow.cookie)
+
+    def marks(self, cookie: int) -> bool:
+        return cookie & self.mask == self.cookie
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,8 +53,8 @@ class Account(Protocol):
     def group_ids(self) -> range:
         """The ids that our groups may have; empty on a bridge where we make none, which is not asked for any."""
 
-    def is_ours(self, cookie: int) -> bool:
-        """Is this the cookie of a flow that we program?"""
+    def concerns(self, event: FlowEvent) -> bool:
+        """Is this news of a flow that we program, or of one that took its place, with another cookie?"""
 
     async def dump_flows(self, ofctl: OfCtl) -> str:
         """Return the dump of our flows."""
@@ -187,7 +187,7 @@ class Programmer:
     async def _follow_flows(self, events: AsyncIterator[FlowEvent]) -> None:
         """Look at each change of a flow of ours; the end of them is the switch's: SwitchUnavailable."""
         async for event in events:
-            if self._account.is_ours(event.cookie) and self._suspicion.changed(perf_counter()):
+            if self._account.concerns(event) and self._suspicion.changed(perf_counter()):
                 self._work.set()
 
     async def _follow_groups(self, group_ids: AsyncIterator[int]) -> None:
