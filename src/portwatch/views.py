@@ -226,7 +226,12 @@ def explain(agent: Agent, name: str) -> list[View]:
                     claim.update(_applied(agent, (segment.network_id, claim["host"], claim["port_id"])))
                 found.append(entry)
     told = {entry["port"]["port_id"] for entry in found if entry["port"]}
-    waiting = [row for row in rows if name in (row["port_id"], row["interface"]) or name.lower() == row.get("mac")]
+    unfit = {each.interface for each in agent.picture.unfit.values() if {name, name.lower()} & each.names}
+    waiting = [
+        row
+        for row in rows
+        if name in (row["port_id"], row["interface"]) or name.lower() == row.get("mac") or row["interface"] in unfit
+    ]
     for row in waiting:
         if row["port_id"] not in told:
             wire = [Wire(row["port_id"])] if row["port_id"] else []

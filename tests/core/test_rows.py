@@ -100,6 +100,7 @@ def test_ids_that_cannot_stand_in_a_topic_are_unfit_and_named(key: str, text: st
     assert found.interface == "tap1"
     assert found.reason.startswith("bad-id: ")
     assert repr(text) in found.reason
+    assert found.names == {ids_of(**{key: text})["iface-id"], "fa:16:3e:00:00:01"}
 
 
 def test_an_empty_iface_id_is_unfit_and_an_empty_network_is_none() -> None:

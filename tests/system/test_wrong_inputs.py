@@ -213,6 +213,8 @@ def test_an_id_that_cannot_stand_in_a_topic_is_counted_and_explained_and_not_pub
 
     assert "bad-id" in eventually(unfit, 5, "the interface is explained")[0]
     assert 'portwatch_ports{status="ERROR"} 1.0' in site.agents["hv1"].http_get("/metrics")[1]
+    for name in (keys.get("iface-id", wrong.id), wrong.mac.upper(), wrong.device):
+        assert "bad-id" in site.command(hv1, "explain", name).stdout
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,8 @@ class Unfit:
 
     interface: str
     reason: str
+    names: frozenset[str]
+    """By what somebody may ask for it: `iface-id` and `attached-mac` as they were written, the MAC in lower case."""
 
 
 def plug(interface: InterfaceRow, port: PortRow, *, directory: bool = False) -> Plug | Unfit | None:
@@ -133,7 +135,8 @@ def plug(interface: InterfaceRow, port: PortRow, *, directory: bool = False) -> 
         port_id = PortId(ids["iface-id"])
         network_id = NetworkId(ids["network-id"]) if ids.get("network-id") else None
     except ValueError as error:
-        return Unfit(interface.name, f"bad-id: {printable(str(error))[:300]}")
+        names = frozenset({ids["iface-id"], ids.get("attached-mac", "").strip().lower()})
+        return Unfit(interface.name, f"bad-id: {printable(str(error))[:300]}", names)
     try:
         ofport = OfPort(interface.ofport or 0)
     except ValueError:
