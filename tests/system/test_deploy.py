@@ -74,6 +74,19 @@ def test_the_shell_scripts_are_sound() -> None:
     shell.run(str(TOOLS / "shellcheck"), "--severity=warning", *map(str, ours))
 
 
+@pytest.mark.parametrize("name", ["a b", "../hv1", "hv1/x", "+", "-hv1", "", "x" * 65, "hosts-ca", "broker"])
+def test_the_authority_refuses_what_is_no_host_name_and_makes_nothing(tmp_path: Path, name: str) -> None:
+    argv = [DEPLOY / "authority", tmp_path / "pki"]
+    subprocess.run([*argv, "init"], check=True)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    refused = subprocess.run([*argv, "host", name], check=False, capture_output=True, text=True)
+
+    assert refused.returncode != 0
+    assert (name or "NAME") in refused.stderr
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
 def test_libvirt_takes_the_domain() -> None:
     shell.run("virt-xml-validate", str(DEPLOY / "libvirt" / "domain.xml"), "domain")
 
