@@ -1,11 +1,12 @@
 """Plays the demo. Exit status: 0 when all of it held, 1 when not, 130 after Ctrl-C; nothing is left in any case.
 
-With KEEP=1 it stays, at its end, until Enter or Ctrl-C.
+With KEEP=1 it stays, at its end, until Ctrl-C, or Enter on a terminal.
 """
 
 import os
 import sys
 import time
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 
 from tests.demo.keep import keep
 from tests.demo.news import News
@@ -22,6 +23,7 @@ INTERRUPTED = 130
 
 def main() -> int:
     """Play it, remove everything, and return the exit status."""
+    ArgumentParser("tests.demo", description=__doc__, formatter_class=RawDescriptionHelpFormatter).parse_args()
     if os.geteuid() != 0:
         print("The demo makes network namespaces and switches, which needs root: sudo make demo", file=sys.stderr)
         return 1

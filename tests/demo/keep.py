@@ -1,4 +1,4 @@
-"""KEEP=1: the lab stays until Enter or Ctrl-C; a script, `enter`, runs a command or a shell anywhere in it."""
+"""KEEP=1: the lab stays until Ctrl-C, or Enter on a terminal; a script, `enter`, runs a command anywhere in it."""
 
 import os
 import shlex
@@ -10,6 +10,7 @@ from pathlib import Path
 from tests.demo.screen import DIM
 from tests.demo.stage import Stage
 from tests.demo.tenants import BLUE_APP, BLUE_WEB
+from tests.lab.agent import HTTP_LISTEN
 
 COMMAND_WIDTH = 59
 
@@ -53,18 +54,22 @@ def keep(stage: Stage) -> None:
     """Say how to look around, and wait."""
     enter = enter_script(stage)
     portwatch = "portwatch" if (Path(sys.executable).parent / "portwatch").exists() else "python -m portwatch"
+    logs = stage.agents["hv1"].process.errors.path
     stage.screen.chapter("It is still running (KEEP=1). From another terminal, as root:")
     for place, command, words in (
+        ("hv1", f"{portwatch} doctor", "what is wrong with a host"),
         ("hv1", f"{portwatch} ports", "also: networks, peers, fdb, flows"),
         ("hv2", f"{portwatch} explain {BLUE_WEB.name}", "who has this port, and why"),
+        ("hv2", f"{portwatch} trace {BLUE_APP.name} {BLUE_WEB.card.address}", "where a packet goes, and why"),
         ("hv3", f"{portwatch} events", "the bus, live"),
+        ("hv1", f"curl -s http://{HTTP_LISTEN}/metrics", "there alone; / is the page for people"),
         ("hv3", "ovs-ofctl dump-flows br-tun", "what the switch holds"),
         (BLUE_APP.name, f"ping {BLUE_WEB.card.address}", "a guest"),
         ("hv2", "", "a shell; without any word: all places"),
     ):
         if place in stage.lab.vms or place in stage.agents:
-            told = f"{enter} {place} {command}"
-            stage.screen.line(f"{told:<{COMMAND_WIDTH}}  {stage.screen.paint(words, DIM)}")
+            _offer(stage, f"{enter} {place} {command}", words)
+    _offer(stage, f"tail -f {logs}", "hv1's log; the others' lie beside it")
     stage.screen.line()
     if sys.stdin.isatty():
         stage.screen.line("Enter or Ctrl-C removes everything.")
@@ -74,6 +79,10 @@ def keep(stage: Stage) -> None:
         stage.screen.line(f"Ctrl-C, or `kill {os.getpid()}`, removes everything.")
         with suppress(KeyboardInterrupt):
             signal.pause()
+
+
+def _offer(stage: Stage, command: str, words: str) -> None:
+    stage.screen.line(f"{command:<{COMMAND_WIDTH}}  {stage.screen.paint(words, DIM)}")
 
 
 def _case(place: str, namespace: str, environment: dict[str, str]) -> str:

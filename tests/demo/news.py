@@ -21,7 +21,7 @@ class News:
         self._screen = screen
         self._shown = 0
         self._ports: dict[tuple[str, str], dict[str, Any]] = {}
-        self._online: set[str] = set()
+        self._hosts: dict[str, tuple[str, str]] = {}  # what was shown of each last
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="news", daemon=True)
 
@@ -54,7 +54,11 @@ class News:
 
     def wait_for_hosts(self, *hosts: str) -> None:
         """Wait until each of *hosts* has said that it is online."""
-        eventually(lambda: self._online.issuperset(hosts), EVENT_SECONDS, lambda: f"online: {', '.join(hosts)}")
+
+        def told() -> bool:
+            return all(host in self._hosts and self._hosts[host][0] == "online" for host in hosts)
+
+        eventually(told, EVENT_SECONDS, lambda: f"online: {', '.join(hosts)}")
 
     def _follow(self) -> None:
         while not self._stop.wait(LOOK_SECONDS):
@@ -66,11 +70,10 @@ class News:
     def _tell(self, message: Message, body: dict[str, Any]) -> None:
         since = message.time - self._screen.started
         if "data" not in body:
-            if body["state"] == "online":
-                self._online.add(body["host"])
-            self._screen.news(
-                since, [("host", 7), (body["host"], 3), (body["state"], 9), (body["tunnel_ip"] or "-", 0)]
-            )
+            host, state, tunnel_ip = body["host"], body["state"], body["tunnel_ip"] or "-"
+            if self._hosts.get(host) != (state, tunnel_ip):  # it says more of itself than is shown here
+                self._screen.news(since, [("host", 7), (host, 3), (state, 9), (tunnel_ip, 0)])
+            self._hosts[host] = state, tunnel_ip
             return
         kind, port = body["type"].rpartition(".")[2], body["data"]
         state = "" if port["state"] == "active" else f" {port['state']}"
