@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -11,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import Lab, Network, Vm, eventually
+from tests.lab import Lab, Network, Nic, Vm, eventually
 from tests.lab.machine import HOME, Machine
+from tests.lab.ports import key_arguments
 from tests.lab.underlay import SECOND, UPLINK, Address
 
 BASE = Path(os.environ.get("HOST_BASE", "/nowhere"))
@@ -98,7 +100,7 @@ def broker(lab: Lab) -> Machine:
 
 @pytest.fixture(scope="module")
 def hypervisors(lab: Lab, broker: Machine) -> list[Machine]:
-    """The two hypervisors, each with a guest's cable `tap0`, and all that README types."""
+    """The two hypervisors, with all that README types, but for the port."""
     machines = []
     for name in ("hv1", "hv2"):
         machine = lab.machine(name, BASE, ADDRESSES)
@@ -165,32 +167,47 @@ def main_pid(machine: Machine) -> str:
 
 @pytest.fixture(scope="module")
 def guests(lab: Lab, hypervisors: list[Machine]) -> list[Vm]:
-    """A guest behind `tap0` of each hypervisor, plugged as README does it."""
+    """A guest on each hypervisor, beside the port that README plugs there."""
     vms = []
     for number, machine in enumerate(hypervisors, 1):
         wait_ready(machine)
-        vm = lab.vm(f"web-{number}")
-        nic = vm.nic("0", f"fa:16:3e:00:00:0{number}", (f"10.0.0.{number + 4}/24",), BLUE)
-        nic.cable(machine.name, machine.namespace)
-        machine.namespace.ip(f"link set {nic.port.device} up")
-        add, *questions = typed(PORT, machine.name).split("portwatch ports", 1)
-        machine.run(add)
+        plugged, asked = typed(PORT, machine.name).split("portwatch ports")
+        machine.run(plugged)
         wait_wired(machine, 1)
-        said = machine.run("portwatch ports" + questions[0])
+        said = machine.run("portwatch ports" + asked)
         assert f"web-{number}" in said
         assert "blue" in said
+        vm = lab.vm(f"guest-{number}")
+        plug(machine, vm.nic(f"guest-{number}", f"fa:16:3e:00:01:0{number}", (f"10.0.0.{10 + number}/24",), BLUE))
+        wait_wired(machine, 2)
         vms.append(vm)
     return vms
 
 
+def plug(machine: Machine, nic: Nic) -> None:
+    """Plug a guest's card as libvirt and an orchestrator do."""
+    device = nic.port.device
+    nic.cable(machine.name, machine.namespace)
+    machine.namespace.ip(f"link set {device} up")
+    keys = shlex.join(key_arguments(nic.port.keys()))
+    machine.run(f"ovs-vsctl add-port br-int {device} -- set Interface {device} {keys}")
+
+
 def test_what_readme_says_gives_two_hosts_that_carry_a_network(hypervisors: list[Machine], guests: list[Vm]) -> None:
-    guests[0].reach("10.0.0.6")
-    guests[1].reach("10.0.0.5")
+    hypervisors[0].run("ping -c 1 -W 5 10.0.0.6")
+    guests[0].reach("10.0.0.12")
 
     for machine, other in zip(hypervisors, reversed(hypervisors), strict=True):
         assert other.name in machine.run("portwatch fdb blue")
         found = json.loads(machine.run("portwatch doctor --json", accept=(0, 1)))
         assert [each for each in found if each["severity"] == "fault"] == []
+
+
+def test_the_manual_is_found(hypervisors: list[Machine]) -> None:
+    one = hypervisors[0]
+    one.run("apt install man-db")
+
+    assert "portwatch trace" in one.run("man portwatch")
 
 
 def test_the_unit_has_no_capability_no_new_privileges_and_a_filter_of_calls(
@@ -208,9 +225,9 @@ def test_the_unit_has_no_capability_no_new_privileges_and_a_filter_of_calls(
 
 def test_a_killed_agent_is_started_again_and_no_packet_is_lost(hypervisors: list[Machine], guests: list[Vm]) -> None:
     one = hypervisors[0]
-    guests[0].reach("10.0.0.6")
+    guests[0].reach("10.0.0.12")
     before = main_pid(one)
-    probe = guests[0].probe("10.0.0.6", interval=0.01)
+    probe = guests[0].probe("10.0.0.12", interval=0.01)
 
     one.run("systemctl kill --signal=KILL portwatch")
     eventually(lambda: main_pid(one) not in ("0", before), READY_SECONDS, "systemd starts it again")
@@ -229,7 +246,7 @@ def test_it_outlives_a_restart_of_open_vswitch_and_one_of_the_broker(
     one.run("systemctl restart openvswitch-switch")
     broker.run("systemctl restart mosquitto")
 
-    guests[0].reach("10.0.0.6")
+    guests[0].reach("10.0.0.12")
     wait_ready(one)
     assert main_pid(one) == before
 
@@ -269,13 +286,12 @@ def test_it_runs_as_a_user_of_its_own_where_the_sockets_are_a_groups(
     one.run(blocks("docs/deployment.md", "### Not as root")[0])
 
     wait_ready(one)
-    guests[0].reach("10.0.0.6")
+    guests[0].reach("10.0.0.12")
     status = one.run(f"cat /proc/{main_pid(one)}/status")
     user = one.run("id -u portwatch").strip()
     assert re.findall(r"^Uid:(.*)$", status, re.MULTILINE) == [f"\t{user}" * 4]
     assert re.findall(r"^Cap(?:Prm|Eff|Bnd):\t(\w+)$", status, re.MULTILINE) == ["0" * 16] * 3
-    one.run("ip tuntap add tap1 mode tap && ip link set tap1 up")
-    another = {"web-1": "web-9", "tap0": "tap1", "00:00:01": "00:00:09", "10.0.0.5": "10.0.0.9"}
+    another = {"web-1": "web-9", "web0": "web9", "00:00:01": "00:00:09", "10.0.0.5": "10.0.0.9"}
     one.run(changed(PORT.partition("portwatch ports")[0], another))
-    wait_wired(one, 2)
+    wait_wired(one, 3)
     assert "readable" not in one.run("portwatch doctor", accept=(0, 1))
