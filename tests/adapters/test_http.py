@@ -385,9 +385,12 @@ async def test_an_action_is_asked_by_post_with_our_header_and_by_nothing_else() 
         by_get = await ask(server, get("/act"))
         bare = await ask(server, get("/act", method="POST"))
         elsewhere = await ask(server, get("/teapot", "X-Portwatch: yes", method="POST"))
+        nowhere = await ask(server, get("/nothing", "X-Portwatch: yes", method="POST"))
         asked = await ask(server, get("/act", "X-Portwatch: yes", method="POST"))
 
-    assert [status(answer) for answer in (by_get, bare, elsewhere, asked)] == [404, 403, 404, 200]
+    answers = (by_get, bare, elsewhere, nowhere, asked)
+    assert [status(answer) for answer in answers] == [405, 403, 405, 404, 200]
+    assert (headers(by_get)["allow"], headers(elsewhere)["allow"]) == ("POST", "GET, HEAD")
     assert done == ["/act"]
 
 

@@ -25,6 +25,7 @@ from portwatch.http.messages import (
     Response,
     close,
     failure,
+    not_allowed,
 )
 
 METHODS: Final = (b"GET", b"HEAD", b"POST")
@@ -142,8 +143,7 @@ class Connection:
 
     async def _reply(self, head: h11.Request) -> Reply:
         if head.method not in METHODS:
-            refusal = failure(HTTPStatus.METHOD_NOT_ALLOWED, "GET, HEAD and POST only")
-            return Response(refusal.status, refusal.body, refusal.content_type, (("allow", "GET, HEAD, POST"),))
+            return not_allowed("GET", "HEAD", "POST")
         headers = {name.decode(): value.decode("latin-1") for name, value in head.headers}
         try:
             request = Request.parse(head.target.decode(), headers, head.method.decode())

@@ -104,6 +104,12 @@ def failure(status: int, words: str) -> Response:
     return json_response({"error": words}, status)
 
 
+def not_allowed(*methods: str) -> Response:
+    """Return the answer to a method that is not one of these (RFC 9110, 15.5.6)."""
+    refusal = failure(HTTPStatus.METHOD_NOT_ALLOWED, f"{' and '.join(methods)} only")
+    return Response(refusal.status, refusal.body, refusal.content_type, (("allow", ", ".join(methods)),))
+
+
 async def close(events: AsyncIterable[Event]) -> None:
     """End what gives events, if it is something that ends, as generators are."""
     aclose = getattr(events, "aclose", None)

@@ -19,7 +19,7 @@ import structlog
 from portwatch.errors import PortwatchError
 from portwatch.http.access import Access
 from portwatch.http.connection import Connection, Limits
-from portwatch.http.messages import EventStream, Reply, Request, Response, address_text, close, failure
+from portwatch.http.messages import EventStream, Reply, Request, Response, address_text, close, failure, not_allowed
 
 Handler = Callable[[Request], Reply | Awaitable[Reply]]
 
@@ -141,11 +141,12 @@ class Server:
             refusal = failure(HTTPStatus.UNAUTHORIZED, "the token is needed: Authorization: Bearer TOKEN")
             challenge = (("www-authenticate", 'Basic realm="portwatch"'),)
             return Response(refusal.status, refusal.body, refusal.content_type, challenge)
-        if request.method == "POST" and ACTION_HEADER not in request.headers:
-            return failure(HTTPStatus.FORBIDDEN, f"an action needs the header {ACTION_HEADER}")
-        handler = _found(self._actions if request.method == "POST" else self._routes, request.segments)
+        route, action = (_found(handlers, request.segments) for handlers in (self._routes, self._actions))
+        handler = action if request.method == "POST" else route
         if handler is None:
-            return failure(HTTPStatus.NOT_FOUND, "there is nothing of this name")
+            return _no_handler(route, action)
+        if handler is action and ACTION_HEADER not in request.headers:
+            return failure(HTTPStatus.FORBIDDEN, f"an action needs the header {ACTION_HEADER}")
         try:
             async with asyncio.timeout(self._limits.answer_seconds):
                 reply = handler(request)
@@ -177,6 +178,13 @@ def _found(routes: Mapping[tuple[str, ...], Handler], segments: tuple[str, ...])
     if handler is None and segments[-1]:
         handler = routes.get((*segments[:-1], ANY))
     return handler
+
+
+def _no_handler(route: Handler | None, action: Handler | None) -> Response:
+    """Return why a request is not answered; there may be somebody for another method."""
+    if route is None and action is None:
+        return failure(HTTPStatus.NOT_FOUND, "there is nothing of this name")
+    return not_allowed("GET", "HEAD") if route else not_allowed("POST")
 
 
 async def _guarded(serving: Coroutine[None, None, None]) -> None:
