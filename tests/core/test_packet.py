@@ -8,6 +8,7 @@ SITE = Site(
     ports={2: {"port_id": "web-1"}, 3: {"port_id": "web-2"}},
     hosts={"192.0.2.12": "hv2"},
     status="details-missing: network-id not set on the Interface",
+    unreached="nobody else has this network",
 )
 COOKIE = "cookie 0x7077000000000001"
 ADMITTED = f"""\
@@ -94,6 +95,21 @@ def test_an_empty_table_drops() -> None:
     assert found.dropped is not None
 
 
+def test_the_switchs_own_rule_for_an_empty_table_behind_a_patch_port_is_no_strangers() -> None:
+    text = f"""\
+bridge("br-tun")
+----------------
+ 0. in_port=1, priority 200, {COOKIE}
+    goto_table:22
+22. reg0=0x2, priority 0
+    drop
+"""
+    found = fate(text, SITE)
+
+    assert found.words[-1] == "br-tun, table 22: no other host to flood to: nobody else has this network"
+    assert found.end.endswith("dropped in table 22 of br-tun; no other host to flood to: nobody else has this network.")
+
+
 def test_a_strangers_flow_is_named_as_such() -> None:
     found = fate('bridge("br-int")\n----------------\n 0. in_port=2, priority 999\n    drop\n', SITE)
 
@@ -133,5 +149,5 @@ def test_what_meets_no_flow_of_a_bridge_further_on_is_told_as_such() -> None:
 
     found = fate(alone, SITE)
 
-    assert found.words[-1] == "br-tun, table 22: nobody else is in this network"
-    assert found.end == "Nobody gets it: dropped in table 22 of br-tun; nobody else is in this network."
+    assert found.words[-1] == f"br-tun, table 22: no other host to flood to: {SITE.unreached}"
+    assert found.end.startswith("Nobody gets it: dropped in table 22 of br-tun; no other host to flood to")

@@ -184,10 +184,10 @@ def explain_(config: Path | None, name: str, as_json: bool) -> None:
 @click.option("--source", metavar="ADDRESS", help="Send from this address instead of the port's own.")
 @click.option("--raw", is_flag=True, help="Show what ofproto/trace printed, too.")
 @click.argument("port", shell_complete=names("ports", ("port_id", "interface")))
-@click.argument("destination", shell_complete=names("fdb", ("mac",)))
+@click.argument("destination", shell_complete=names("fdb", ("mac", "port_id")))
 @faults_as_exit_status
 def trace_(config: Path | None, port: str, destination: str, source: str | None, raw: bool, as_json: bool) -> None:
-    """Show what the switch would do with a packet from a port here to a MAC or IP address, and why.
+    """Show what the switch would do with a packet from a port here to a MAC, an IP address or another port, and why.
 
     Example: portwatch trace web-1 10.0.0.5
     """

@@ -28,12 +28,13 @@ from portwatch.fabric.tables import (
 _BRIDGE: Final = re.compile(r'\s*bridge\("([^"]+)"\)')
 _STEP: Final = re.compile(r"(\s*)(\d+)\. (.*)")
 _PRIORITY: Final = re.compile(r"(?:(?P<match>.*), )?priority (?P<priority>\d+)(?:, cookie (?P<cookie>0x[0-9a-f]+))?")
+_NO_MATCH: Final = re.compile(r"No match\.|reg0=0x[12], priority 0")
+"""A table without a flow for the packet: in words on the first bridge, behind a patch port by Open vSwitch's own rule
+for that, which bears no cookie."""
 _ENDPOINT: Final = re.compile(r"(?:set_field|load):(\S+?)->(tun_dst|tun_ipv6_dst|NXM_NX_TUN_IPV[46]_DST\[\])")
 _OUTPUT: Final = re.compile(r"output:(\d+)$")
 _SKIPPED: Final = ">> skipping output to input port"
 _FAILED: Final = ("native tunnel routing failed", "neighbor cache miss", "tunneling decided against output")
-_INTERNAL: Final = ("reg0=0x1", "reg0=0x2")
-"""Open vSwitch's own flows for what met none: "No match." is said only of the bridge where the trace begins."""
 _ACTIONS_AT: Final = 4
 """Letters by which a step's actions are further in than its table's number, which takes two."""
 
@@ -71,6 +72,8 @@ class Site:
     """Tunnel address → host."""
     status: str
     """Of the port that sends: why it is not wired, if it is not."""
+    unreached: str
+    """Why no other host gets what is flooded, if none does."""
 
 
 @dataclass(slots=True)
@@ -137,7 +140,7 @@ def fate(text: str, site: Site) -> Fate:
 
 def _step(bridge: str, table: int, rest: str, depth: int) -> Step:
     flow = _PRIORITY.fullmatch(rest)
-    if flow is None or (flow["match"] in _INTERNAL and flow["priority"] == "0" and not flow["cookie"]):  # "No match."
+    if flow is None or _NO_MATCH.fullmatch(rest):
         return Step(bridge, table, "", None, OWN.cookie, [], depth)
     cookie = int(flow["cookie"], 16) if flow["cookie"] else 0
     return Step(bridge, table, flow["match"] or "", int(flow["priority"]), cookie, [], depth)
@@ -166,6 +169,8 @@ def _words(step: Step, site: Site) -> str:
     integration = step.bridge == site.integration
     if integration and step.table == INT_CLASSIFY and step.drops:
         return f"the port is not let in: {site.status}"
+    if not integration and step.table == TUN_FLOOD and step.drops:
+        return f"no other host to flood to: {site.unreached}"
     told = _ON_INTEGRATION if integration else _ON_TUNNEL
     return told[step.table](step) if step.table in told else ""
 

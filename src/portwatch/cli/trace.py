@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -18,6 +18,9 @@ from portwatch.switch import appctl
 
 Row = Mapping[str, Any]
 
+NOBODYS: Final = "02:00:00:00:00:00"
+"""What a port whose own MAC is not known is said to send from."""
+
 
 @dataclass(frozen=True, slots=True)
 class Packet:
@@ -28,11 +31,14 @@ class Packet:
 
 
 def trace(config: Config, name: str, destination: str, source: str | None, raw: bool, as_json: bool) -> None:
-    """Print what becomes of a packet from port *name* to *destination*, a MAC or an IP address."""
-    port = _port(query.ask(config, "ports"), name)
+    """Print what becomes of a packet from port *name* to *destination*: a MAC, an IP address or a port's name."""
+    ports = query.ask(config, "ports")
+    port = _port(ports, name)
     stations = [row for row in query.ask(config, "fdb") if row["network_id"] == port["network_id"]]
-    site = _site(config, query.ask(config, "ports"), query.ask(config, "fdb"), port)
+    site = _site(config, ports, stations, port)
     told = []
+    if (station := _named(destination, ports, stations)) is not None:
+        destination = next(iter(station["fixed_ips"]), station["mac"])
     for packet in packets(port, stations, destination, source):
         text = appctl.trace(config.openflow.rundir, config.bridges.integration, packet.text)
         found = fate(text, site)
@@ -48,12 +54,13 @@ def packets(port: Row, stations: list[Row], destination: str, source: str | None
 
     *stations* are the rows of the forwarding table in the port's network.
     """
-    sender = f"in_port={port['ofport']},dl_src={port['mac'] or '02:00:00:00:00:00'}"
+    own = port["mac"] or NOBODYS
+    sender = f"in_port={port['ofport']},dl_src={own}"
     address, mac = _destination(destination)
     station = _station(stations, address, mac)
     if address is not None:
         mine = _address(source, port["fixed_ips"], address.version)
-        yield _question(sender, port["mac"], mine, address)
+        yield _question(sender, own, mine, address)
         mac = Mac(station["mac"]) if station else None
     if mac is None:
         return
@@ -67,7 +74,7 @@ def packets(port: Row, stations: list[Row], destination: str, source: str | None
     yield Packet(f"a ping {words}, from {mine}", f"{sender},dl_dst={mac},{_ping(mine, theirs)}")
 
 
-def _question(sender: str, mac: str | None, mine: IpAddress, theirs: IpAddress) -> Packet:
+def _question(sender: str, mac: str, mine: IpAddress, theirs: IpAddress) -> Packet:
     """Return the question who has an address (RFC 826; RFC 4861, 4.3)."""
     if isinstance(theirs, IPv4Address):
         asked = f"arp,arp_op=1,arp_spa={mine},arp_tpa={theirs},arp_sha={mac}"
@@ -95,7 +102,7 @@ def _destination(text: str) -> tuple[IpAddress | None, Mac | None]:
     try:
         return None, Mac(text)
     except ValueError as error:
-        raise click.UsageError(f"{text!r} is neither an IP address nor the MAC of a station: {error}") from None
+        raise click.UsageError(f"{text!r} is no IP address, no MAC and no port of its network: {error}") from None
 
 
 def _address(given: str | None, fixed_ips: list[str], version: int) -> IpAddress:
@@ -120,6 +127,12 @@ def _station(stations: list[Row], address: IpAddress | None, mac: Mac | None) ->
     return next(filter(fits, stations), None)
 
 
+def _named(name: str, ports: list[Row], stations: list[Row]) -> Row | None:
+    """Return the station that a port of this name has: its id, or its interface if it is here."""
+    ids = {name, *(row["port_id"] for row in ports if row["interface"] == name)}
+    return next((row for row in stations if any(claim["port_id"] in ids for claim in row["claims"])), None)
+
+
 def _port(rows: list[Row], name: str) -> Row:
     for row in rows:
         if name in (row["port_id"], row["interface"], row.get("mac")):
@@ -131,12 +144,14 @@ def _port(rows: list[Row], name: str) -> Row:
 
 def _site(config: Config, ports: list[Row], stations: list[Row], port: Row) -> Site:
     reason = port["reason"] or f"its status is {port['status']}"
+    apart = sorted({row["reason"] for row in stations if row["reason"]})
     return Site(
         integration=config.bridges.integration,
         tunnel=config.bridges.tunnel,
         ports={row["ofport"]: row for row in ports if row.get("ofport")},
         hosts={claim["tunnel_ip"]: claim["host"] for row in stations for claim in row["claims"] if claim["tunnel_ip"]},
         status=reason,
+        unreached="; ".join(apart) or "nobody else has this network",
     )
 
 
