@@ -62,7 +62,7 @@ def not_mixed_in(agent: Agent, claim: Claim) -> str | None:
     if claim.host == fabric.host:
         return None
     if segment in fabric.apart and claim.host in disagreements(fabric).get(segment, ()):
-        ours = {str(each) for each in fabric.vlans.of if each.network_id == claim.port.network_id and each != segment}
+        ours = map(str, fabric.segments_of(segment.network_id))
         return f"{claim.host} has {segment}, this host {' and '.join(sorted(ours))}: the two are not mixed"
     return unreached(fabric, claim)
 

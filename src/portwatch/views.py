@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from ipaddress import ip_address
 
 from portwatch import __version__
 from portwatch.agent import Agent
@@ -11,7 +12,7 @@ from portwatch.fabric.claims import Rule
 from portwatch.fabric.keys import Key, Neighbor, Unicast, Wire
 from portwatch.fabric.pipeline import Bridge
 from portwatch.fabric.unreached import disagreements
-from portwatch.model import PortId, Segment
+from portwatch.model import IpAddress, PortId, Segment
 from portwatch.openflow.flow import Flow
 
 __all__ = ["audit", "convergence", "explain", "fdb", "flows", "host", "metrics", "networks", "peers", "ports"]
@@ -54,14 +55,15 @@ def ports(agent: Agent) -> list[View]:
         claim = reactor.announcer.claims.get(port_id)
         interface = picture.interface(port_id)
         segment = plug.port.segment
-        wired = segment is not None and reactor.fabric.problem(port_id) is None
+        problem = reactor.fabric.problem(port_id)
+        wired = segment is not None and problem is None
         rows.append(
             {
                 "port_id": port_id,
                 "interface": interface.name if interface else None,
                 "ofport": int(plug.ofport),
                 "status": claim.status if claim else "BUILD",
-                "reason": claim.reason if claim else None,
+                "reason": (claim.reason if claim else None) or problem,
                 "state": plug.port.state,
                 "network_id": plug.port.network_id,
                 "network_type": plug.port.network_type,
@@ -210,16 +212,17 @@ def audit(agent: Agent) -> View:
 
 
 def explain(agent: Agent, name: str) -> list[View]:
-    """Return all that is known of a port id, an interface or a MAC; empty when nothing is."""
+    """Return all that is known of a port id, an interface, a MAC or an address; empty when nothing is."""
     rows = ports(agent)
+    address = _address(name)
     found = []
     for segment, view in segments(agent, None):
         for mac, claims in view.stations.items():
             named = {claim.port.port_id for claim in claims.values()}
-            if name.lower() == mac or name in named or name in _interfaces(rows, named):
+            addresses = {each for claim in claims.values() for each in claim.port.fixed_ips}
+            if name.lower() == mac or address in addresses or name in named or name in _interfaces(rows, named):
                 here = next((_described(agent, row) for row in rows if row["port_id"] in named), None)
-                addresses = {address for claim in claims.values() for address in claim.port.fixed_ips}
-                keys: list[Key] = [Unicast(segment, mac), *(Neighbor(segment, address) for address in addresses)]
+                keys: list[Key] = [Unicast(segment, mac), *(Neighbor(segment, each) for each in addresses)]
                 keys += [Wire(port_id) for port_id in named if port_id in agent.reactor.plugs]
                 entry = {**entry_of(agent, segment, mac, view), "port": here, "flows": _flows_of(agent, keys)}
                 for claim in entry["claims"]:
@@ -236,7 +239,18 @@ def explain(agent: Agent, name: str) -> list[View]:
         if row["port_id"] not in told:
             wire = [Wire(row["port_id"])] if row["port_id"] else []
             found.append({"port": _described(agent, row), "claims": [], "flows": _flows_of(agent, wire)})
+    for interface, reason in agent.picture.portless(name):
+        keys_there = dict(sorted(interface.external_ids.items()))
+        no_port = {"name": interface.name, "reason": reason, "ovsdb": keys_there}
+        found.append({"interface": no_port, "claims": [], "flows": []})
     return found
+
+
+def _address(text: str) -> IpAddress | None:
+    try:
+        return ip_address(text)
+    except ValueError:
+        return None
 
 
 def _applied(agent: Agent, key: ClaimKey) -> View:
@@ -253,7 +267,8 @@ def _described(agent: Agent, row: View) -> View:
     port_id = row["port_id"]
     plug, interface = agent.reactor.plugs.get(port_id), agent.picture.interface(port_id)
     keys = sorted(interface.external_ids.items()) if interface else []
-    return {**row, "ovsdb": dict(keys), "missing": list(plug.port.missing) if plug else []}
+    missing = plug.port.missing if plug and not plug.port.fault else ()  # what is wrong is there, and told as wrong
+    return {**row, "ovsdb": dict(keys), "missing": list(missing)}
 
 
 def _interfaces(rows: list[View], named: set[PortId]) -> set[str]:

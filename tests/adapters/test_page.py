@@ -81,6 +81,12 @@ def a_timing(stage: str, seconds: float, second: int) -> dict[str, Any]:
     return {"time": moment, "stage": stage, "network_id": "blue", "host": "hv1", "port_id": "web", "seconds": seconds}
 
 
+def an_explained_port(port_id: str, **changes: Any) -> dict[str, Any]:
+    """Return a port as `/v1/explain` tells it."""
+    keys = {"iface-id": port_id, "network-id": "blue", "segmentation-id": "100"}
+    return a_port(port_id, ovsdb=keys, missing=[]) | changes
+
+
 def an_explanation(**changes: Any) -> dict[str, Any]:
     """Return an entry of `/v1/explain`."""
     claim = {"status": "ACTIVE", "kind": "single", "seq": 1795339202998, "revision": 3, "tunnel_ip": "192.0.2.12"}
@@ -102,7 +108,7 @@ def an_explanation(**changes: Any) -> dict[str, Any]:
             {"host": "hv1", "port_id": "web", "state": "leaving", **claim, "applied": None, "took": None},
             {"host": "hv2", "port_id": "web", "state": "active", **claim, **applied},
         ],
-        "port": a_port("web"),
+        "port": an_explained_port("web"),
         "flows": [
             {"bridge": "br-tun", "text": "table=20,priority=2,dl_vlan=3 actions=strip_vlan", "installed": True},
             {"bridge": "br-int", "text": "table=41,priority=2,dl_vlan=3 actions=output:2", "installed": False},
@@ -413,11 +419,25 @@ def test_a_click_on_a_port_explains_it(window: Browser, told: Told) -> None:
     assert "fa:16:3e:00:00:01 in blue (vxlan 100) is delivered to hv2 (192.0.2.12)" in words
     assert "because it was attached there last" in words
     assert re.search(r":13:23\s+after 12.ms", words), "when its news was applied here"
+    assert "network-id=blue" in words, "what OVSDB says of it"
     assert "Flows on br-tun ✓ installed" in words
     assert "Flows on br-int … 1 owed" in words
     assert "table=41,priority=2,dl_vlan=3 actions=output:2" in words
     window.click("#close")
     assert not window.script("return document.querySelector('dialog').open")
+
+
+def test_an_interface_that_gives_no_port_is_explained_too(window: Browser, told: Told) -> None:
+    keys = {"iface-id": "web"}
+    no_port = {"name": "tapweb", "reason": "it has no OpenFlow port", "ovsdb": keys}
+    told.explanations["tapweb"] = [{"interface": no_port, "claims": [], "flows": []}]
+    look(window, told)
+
+    window.type("#name", "tapweb")
+    window.press("Enter")
+
+    soon(lambda: "gives no port here: it has no OpenFlow port" in window.text("dialog"), "the answer")
+    assert "iface-id=web" in window.text("dialog")
 
 
 def test_what_is_not_known_is_said_so_whatever_the_name(window: Browser, told: Told) -> None:
@@ -446,7 +466,9 @@ def test_names_written_by_others_are_text_and_nothing_else(window: Browser, told
     told.views["networks"] = [a_network(text, {"hv1": 1, text: 1}, incomplete_hosts=[text], disagreeing=[other])]
     told.views["peers"] = [a_peer(text, version=text, reason=text)]
     told.views["convergence"] = [{**a_timing("local", 0.1, 1), "port_id": text, "host": text}]
-    told.explanations[text] = [an_explanation(host=text, reason=text, port=a_port(text, reason=text))]
+    told.explanations[text] = [
+        an_explanation(host=text, reason=text, port=an_explained_port(text, reason=text, ovsdb={text: text}))
+    ]
     look(window, told)
     told.happens("added", port_id=text, host=text, network_id=text, reason=text)
     soon(lambda: "added" in window.text("#events-list"), "the event")

@@ -764,6 +764,26 @@ def test_what_is_told_piece_by_piece_is_what_a_whole_picture_shows(batches: list
     assert picture.expires is None
 
 
+# --- interfaces that give no port ---------------------------------------------------------------------------------
+
+
+def test_an_interface_that_gives_no_port_is_told_with_the_reason() -> None:
+    host = a_host(tap1="p1")
+    host.ovsdb.add_bridge("br-ex")
+    host.ovsdb.add("tap2", ids_of("p2"), ofport=-1)
+    host.ovsdb.add("tap3", {"attached-mac": "fa:16:3e:00:00:03"})
+    host.ovsdb.add("tap4", ids_of("p4"), bridge="br-ex")
+    host.look()
+
+    def why(name: str) -> list[str]:
+        return [reason for _, reason in host.picture.portless(name)]
+
+    assert why("p1") == why("nobody") == []
+    assert "no OpenFlow port" in why("p2")[0]
+    assert why("tap3") == ["external_ids:iface-id is not set"]
+    assert why("p4") == ["it is not on br-int"]
+
+
 # --- orphans ------------------------------------------------------------------------------------------------------
 
 

@@ -219,6 +219,12 @@ def test_a_wrong_value_is_the_ports_fault_by_the_name_of_its_key(key: str, text:
     assert found.port_id == "p1"
 
 
+def test_a_wrong_value_is_not_said_twice() -> None:
+    assert (port(attached_mac="zz").fault or "").startswith("bad-attached-mac: attached-mac is 'zz', not a MAC address")
+    assert (port(segmentation_id="0").fault or "").startswith("bad-segmentation-id: segmentation-id is '0', not a")
+    assert (port(port_kind="both").fault or "") == "bad-port-kind: port-kind is 'both': single or shared"
+
+
 def test_of_several_wrong_values_one_is_named() -> None:
     assert (port(attached_mac="zz", segmentation_id="0").fault or "").count("bad-") == 1
 

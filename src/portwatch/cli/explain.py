@@ -23,7 +23,10 @@ from portwatch.switch.ofctl import OfCtl
 
 CLAIMS = ("host", "port_id", "state", "status", "since", "seq", "applied", "took", "tunnel_ip", "reason")
 FLOWS = ("bridge", "installed", "since", "packets", "text")
-HEARD = "claims (applied: when this host last committed news of it; the others know their own: explain it there)"
+HEARD = (
+    "claims (times are UTC; APPLIED: when this host last committed news of it, SECONDS after it was said;"
+    " the others know their own: explain it there)"
+)
 FLOODED = "where it spoke last, and to every host of the network until it speaks"
 
 Uses = Mapping[tuple[str, FlowKey], parse.Use]
@@ -47,7 +50,7 @@ def explain(config: Config, name: str, as_json: bool) -> None:
         for heading, columns, rows in ((HEARD, CLAIMS, entry["claims"]), ("flows", FLOWS, entry["flows"])):
             if rows:
                 click.echo(f"\n{heading}")
-                show(columns, rows)
+                show(columns, [{**row, **_moments(row)} for row in rows])
         click.echo()
     if trouble:
         click.echo(f"since when the flows are there the switch does not say: {trouble}", err=True)
@@ -56,6 +59,9 @@ def explain(config: Config, name: str, as_json: bool) -> None:
 def lines(entry: Mapping[str, Any]) -> list[str]:
     """Return what is known of one station, in words."""
     found = []
+    if interface := entry.get("interface"):
+        found.append(f"the interface {interface['name']} gives no port here: {interface['reason']}")
+        found += _ovsdb(interface)
     if port := entry.get("port"):
         reason = f": {port['reason']}" if port.get("reason") else ""
         found.append(
@@ -63,8 +69,7 @@ def lines(entry: Mapping[str, Any]) -> list[str]:
         )
         if port.get("missing"):
             found.append(f"missing: {', '.join(port['missing'])}")
-        if keys := port.get("ovsdb"):
-            found.append(f"OVSDB says: {', '.join(f'{key}={text}' for key, text in keys.items())}")
+        found += _ovsdb(port)
     if "rule" in entry:
         found.append(_delivery(entry))
         if entry["conflict"]:
@@ -74,11 +79,21 @@ def lines(entry: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def _ovsdb(row: Mapping[str, Any]) -> list[str]:
+    keys = ", ".join(f"{key}={text}" for key, text in row["ovsdb"].items())
+    return [f"OVSDB says: {keys}"] if keys else []
+
+
 def _delivery(entry: Mapping[str, Any]) -> str:
     station = f"{entry['mac']} in {entry['network_id']} ({entry['network_type']} {entry['segmentation_id'] or '-'})"
     if entry["reason"]:
         return f"{station} is not reached from here: {entry['reason']}"
     return f"{station} is delivered to {entry['host'] or FLOODED}: {entry['rule']}"
+
+
+def _moments(row: Mapping[str, Any]) -> dict[str, str]:
+    """Return a row's times as people read them, as `portwatch events` has them."""
+    return {key: row[key].replace("T", " ")[:23] for key in ("since", "applied") if row.get(key)}
 
 
 async def _uses(config: Config) -> tuple[Uses, str | None]:

@@ -57,7 +57,7 @@ def fdb(config: Config, network: str | None, as_json: bool) -> None:
     """Print where each MAC is delivered, perhaps of one network only."""
     answer = ask(config, "fdb" if network is None else f"fdb?network={quote(network, safe='')}")
     if not answer and network is not None and not as_json:
-        raise unknown(network)
+        raise unknown(network, see="networks")
     _print("fdb", answer, as_json, NOTHING["fdb"])
 
 
@@ -74,9 +74,10 @@ def flows(config: Config, only_difference: bool, as_json: bool) -> None:
     click.echo(f"{len(answer)} flows and groups, {words}")
 
 
-def unknown(name: str) -> PortwatchError:
+def unknown(name: str, see: str = "ports") -> PortwatchError:
     """Return the error of a question about something that the agent has never heard of."""
-    return PortwatchError(f"nothing is known of {printable(name)}; `portwatch ports` shows what is plugged in here")
+    here = f"this host hears only of networks that have a port here (`portwatch {see}`)"
+    return PortwatchError(f"nothing is known of {printable(name)}: {here}")
 
 
 def _print(name: str, answer: Any, as_json: bool, nothing: str) -> None:

@@ -4,7 +4,7 @@ Feed it changed rows, and it tells which ports are otherwise now. A whole pictur
 across a reconnect nobody says what has gone. One changed row costs what hangs on it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 from uuid import UUID
@@ -94,6 +94,19 @@ class Picture:
         """Return the Interface row of a port that is plugged in."""
         places = self._places.get(port_id)
         return self._interfaces.get(next(iter(places))) if places else None
+
+    def portless(self, name: str) -> Iterator[tuple[InterfaceRow, str]]:
+        """Yield the interfaces of this name, or with this port id, that give no port, and why they do not."""
+        for uuid, row in self._interfaces.items():
+            known = uuid in self._claimed or uuid in self.unfit or uuid in self._own
+            if known or name not in (row.name, row.external_ids.get("iface-id")):
+                continue
+            if self._bridge_name(uuid) != self.integration:
+                yield row, f"it is not on {self.integration}"
+            elif "iface-id" not in row.external_ids:
+                yield row, "external_ids:iface-id is not set"
+            else:
+                yield row, "it has no OpenFlow port; `portwatch doctor` says if its device cannot be opened"
 
     def apply(self, rows: Iterable[RowChange], clock: float, *, whole: bool = False) -> PictureChange:
         """Take in changed rows; with *whole*, they are all there are."""

@@ -203,7 +203,10 @@ def _port(port_id: PortId, network_id: NetworkId | None, ids: Mapping[str, str])
         try:
             return parse(text)
         except ValueError as error:
-            faults.append(f"bad-{key}: {key} is {text[:80]!r}: {printable(str(error)[:200])}"[:REASON_MAX])
+            words = printable(str(error))
+            said, _, rest = words.partition(" is ")
+            why = f", {rest}" if said in (repr(text), text) else f": {words}"
+            faults.append(f"bad-{key}: {key} is {text[:80]!r}{why[:200]}"[:REASON_MAX])
             return absent
 
     owner = read("device-owner", _owner, "")

@@ -66,6 +66,7 @@ function entry(found) {
     return h(
         "article",
         null,
+        found.interface && portless(found.interface),
         found.port && plugged(found.port),
         found.rule && delivery(found),
         found.conflict && h("p", { class: "reason" }, "Conflict: another host claims it, too, and would win."),
@@ -94,7 +95,21 @@ function plugged(port) {
             ".",
         ),
         port.reason && h("p", { class: `reason ${mood(port.status)}` }, outside(port.reason)),
+        written(port.ovsdb),
     ];
+}
+
+function portless(found) {
+    return [
+        h("p", null, "The interface ", outside(found.name), " gives no port here: ", outside(found.reason), "."),
+        written(found.ovsdb),
+    ];
+}
+
+function written(keys) {
+    const pairs = Object.entries(keys);
+    const shown = pairs.map(([key, text]) => h("li", null, h("code", null, outside(`${key}=${text}`))));
+    return pairs.length > 0 && [h("h3", null, "OVSDB says"), h("ul", { class: "keys" }, shown)];
 }
 
 function delivery(found) {
