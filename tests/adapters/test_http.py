@@ -733,7 +733,8 @@ async def test_an_address_in_use_is_named() -> None:
                 pass
 
     assert str(caught.value) == (
-        f"cannot listen on 127.0.0.1:{port}: Address already in use; choose another http.listen"
+        f"cannot listen on 127.0.0.1:{port}: Address already in use; is portwatch running already?"
+        " If not, choose another http.listen"
     )
 
 

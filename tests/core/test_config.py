@@ -1,6 +1,7 @@
 """The configuration: every key, every default, and every way to get it wrong."""
 
 import dataclasses
+import re
 import string
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -508,6 +509,32 @@ def test_a_password_under_an_unknown_key_is_not_repeated(file: Path) -> None:
     )
 
 
+def test_a_path_that_was_set_and_where_nothing_is_is_told(file: Path, tmp_path: Path) -> None:
+    there = tmp_path / "ca.pem"
+    there.touch()
+    result = loaded(
+        f'[bus]\nurl = "mqtts://broker"\nca_cert = "{there}"\ncertificate = "/nowhere/host.pem"',
+        file,
+        {"PORTWATCH_BUS__PRIVATE_KEY": "/nowhere/host.key"},
+    )
+
+    assert list(config.absent_files(result)) == [
+        f"{file}: bus.certificate = /nowhere/host.pem: nothing is there",
+        "PORTWATCH_BUS__PRIVATE_KEY: bus.private_key = /nowhere/host.key: nothing is there",
+    ]
+    assert not list(config.absent_files(config.load(None, {}))), "what is a default is no claim of anybody's"
+
+
+def test_what_defaults_mean_that_are_right_for_a_single_host_is_told(file: Path) -> None:
+    alone = config.effective(config.load(None, {}))
+    among_others = config.effective(loaded('[bus]\nurl = "mqtt://b"\n[tunnel]\nlocal_ip = "192.0.2.1"', file))
+
+    assert re.search(r'url = "memory://" +# default: this host alone\n', alone)
+    assert re.search(r"# local_ip = +# default: none: nothing is tunnelled\n", alone)
+    assert "alone" not in among_others
+    assert "tunnelled" not in among_others
+
+
 def test_the_content_of_the_password_file_is_never_shown(file: Path, tmp_path: Path) -> None:
     password = tmp_path / "password"
     password.write_text("hunter2")
@@ -529,6 +556,8 @@ def test_the_content_of_the_password_file_is_never_shown(file: Path, tmp_path: P
         ("[bus]\nlisten = 1", "bus.listen is not known and has no effect; did you mean http.listen?"),
         ("local_ip = 1", "local_ip is not known and has no effect; did you mean tunnel.local_ip?"),
         ("hots = 1", "hots is not known and has no effect; did you mean host?"),
+        ("[tunnel]\nfoo = 1", "tunnel.foo is not known and has no effect"),
+        ("[http]\ncertifcate = 1", "http.certifcate is not known and has no effect; did you mean http.certificate?"),
         ('"x\\ny" = 1', "x\\ny is not known and has no effect"),
     ],
 )
@@ -550,6 +579,12 @@ def test_an_unknown_variable_is_a_warning_with_the_nearest(variable: str, neares
     assert config.load(None, {variable: "x"}).warnings == (
         f"environment: {variable} is not known and has no effect; did you mean {nearest}?",
     )
+
+
+@pytest.mark.parametrize("variable", ["PORTWATCH_FOO", "PORTWATCH_BUS__FOO"])
+def test_an_unknown_variable_that_is_like_none_is_a_warning_without_a_guess(variable: str) -> None:
+    (warning,) = config.load(None, {variable: "x"}).warnings
+    assert warning.endswith("has no effect")
 
 
 def test_an_empty_variable_counts_as_not_set_and_says_so() -> None:

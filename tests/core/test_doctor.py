@@ -1,11 +1,16 @@
 """Facts → findings. That the facts are gathered rightly, tests/system shows on real hypervisors."""
 
+import pathlib
+import re
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
 
 import pytest
 
-from portwatch.config import Config
+from portwatch.config import Config, MqttBus
+from portwatch.config.keys import Bus as BusConfig
+from portwatch.config.keys import Tunnel
 from portwatch.doctor.facts import Agent, Bridge, Bus, Device, Facts, Path, Spoofer, Waiting
 from portwatch.doctor.finding import Severity
 from portwatch.doctor.findings import examine
@@ -14,7 +19,10 @@ from portwatch.doctor.probe import _checksum
 from portwatch.fabric.unreached import ANOTHERS_ADDRESS, OWN_ADDRESS
 from portwatch.openflow import parse
 
-HV2 = ip_address("192.0.2.12")
+ROOT = pathlib.Path(__file__).parents[2]
+HV1, HV2 = ip_address("192.0.2.11"), ip_address("192.0.2.12")
+ALONE = Config()
+CONFIG = Config(bus=BusConfig(url=MqttBus("broker", 1883)), tunnel=Tunnel(local_ip=HV1))
 
 
 def peer(**told: Any) -> Agent:
@@ -29,7 +37,7 @@ def fought_over(how: str) -> Agent:
 
 def test_nothing_is_wrong_where_nothing_is_wrong() -> None:
     healthy = Facts(
-        config=Config(),
+        config=CONFIG,
         agent=peer(),
         bridges=(Bridge("br-int"), Bridge("br-tun", protocols=frozenset({"OpenFlow13", "OpenFlow15"}))),
         devices=(Device("tap1", "p1", mtu=1500),),
@@ -68,13 +76,21 @@ FAULTS: list[tuple[str, dict[str, Any], str]] = [
     ("tunnel-address-taken", {"agent": peer(reason=f"hv2 {OWN_ADDRESS}")}, "hv2"),
     ("tunnel-address-taken", {"agent": peer(reason=f"hv2 {ANOTHERS_ADDRESS} hv3, 192.0.2.13")}, "hv3"),
     ("agent-not-running", {"agent": Agent(trouble="nobody listens there")}, "nobody listens"),
-    ("agent-not-ready", {"agent": Agent(reasons={"switch": "not made yet"})}, "not made yet"),
+    ("agent-not-ready", {"agent": Agent(reasons={"switch": "not made yet"})}, "waits for switch: not made yet"),
+    (
+        "agent-not-ready",
+        {"agent": Agent(reasons={"ovsdb": "no such file", "switch": "waits for OVSDB", "bus": "waits for OVSDB"})},
+        "the agent waits for ovsdb: no such file; for bus and switch: waits for OVSDB",
+    ),
     ("mac-frozen", {"agent": fought_over("frozen")}, "fa:16:3e:00:00:01 in blue (claimed by hv1, hv2)"),
     ("mac-conflict", {"agent": fought_over("contested")}, "fa:16:3e:00:00:01 in blue (claimed by hv1, hv2)"),
     ("port-without-details", {"waiting": (Waiting("p1", "details-missing: network-id not set"),)}, "network-id"),
     ("port-in-error", {"waiting": (Waiting("p1", "vni-conflict: vxlan 100 is in use"),)}, "vni-conflict"),
 ]
 WARNINGS: list[tuple[str, dict[str, Any], str]] = [
+    ("no-broker", {"config": ALONE}, "memory://"),
+    ("no-tunnel-address", {"config": replace(CONFIG, tunnel=Tunnel())}, "tunnel.local_ip"),
+    ("host-drained", {"agent": Agent(drained=True)}, "drained"),
     ("peer-silent", {"paths": (Path("hv2", HV2, 1550, full=False, least=False),)}, "hv2 (192.0.2.12)"),
     ("clock-unsynchronised", {"clock_disciplined": False}, "clock"),
     ("peer-not-reached", {"agent": peer(reason="hv2 has no tunnel address")}, "no tunnel address"),
@@ -89,7 +105,7 @@ WARNINGS: list[tuple[str, dict[str, Any], str]] = [
 def test_each_finding_says_what_is_wrong_what_it_means_and_what_to_do(
     name: str, facts: dict[str, Any], words: str
 ) -> None:
-    (finding,) = examine(Facts(config=Config(), **facts))
+    (finding,) = examine(Facts(**{"config": CONFIG, **facts}))
 
     assert finding.name == name
     assert words in finding.what
@@ -98,14 +114,42 @@ def test_each_finding_says_what_is_wrong_what_it_means_and_what_to_do(
     assert finding.severity is (Severity.FAULT if (name, facts, words) in FAULTS else Severity.WARNING)
 
 
+@pytest.mark.parametrize(
+    ("reason", "todo"),
+    [
+        ("details-missing: network-id not set", "network-id="),
+        ("bad-attached-mac: attached-mac is 'zz', not a MAC address", "Correct what the reason names"),
+        ("vni-conflict: vxlan 100 is in use here by network red", "another segmentation-id"),
+    ],
+)
+def test_what_to_do_about_a_port_that_is_not_wired_fits_its_reason(reason: str, todo: str) -> None:
+    (finding,) = examine(Facts(config=CONFIG, waiting=(Waiting("p1", reason),)))
+
+    assert todo in finding.todo
+
+
+def test_the_docs_name_each_finding_with_its_severity() -> None:
+    page = (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8").partition("## What the doctor finds")[2]
+    rows = (row.split("|")[1:3] for row in page.splitlines() if row.startswith("| `"))
+    told = {
+        (name, severity.strip())
+        for findings, severities in rows
+        for names, severity in zip(findings.split("·"), severities.split("·"), strict=True)
+        for name in re.findall(r"`([a-z-]+)`", names)
+    }
+
+    known = {(name, "fault") for name, _, _ in FAULTS} | {(name, "warning") for name, _, _ in WARNINGS}
+    assert told == known
+
+
 def test_what_stops_something_from_working_is_told_first() -> None:
-    names = [each.name for each in examine(Facts(config=Config(), clock_disciplined=False, local_ip_here=False))]
+    names = [each.name for each in examine(Facts(config=CONFIG, clock_disciplined=False, local_ip_here=False))]
 
     assert names == ["tunnel-address-not-here", "clock-unsynchronised"]
 
 
 def test_a_broker_that_forbids_is_not_said_to_drop_what_it_forbids() -> None:
-    (finding,) = examine(Facts(config=Config(), bus=Bus(forbidden=("the broker refused x",), stated=2, told=1)))
+    (finding,) = examine(Facts(config=CONFIG, bus=Bus(forbidden=("the broker refused x",), stated=2, told=1)))
 
     assert finding.name == "broker-forbids"
 
@@ -113,7 +157,7 @@ def test_a_broker_that_forbids_is_not_said_to_drop_what_it_forbids() -> None:
 def test_of_many_things_of_one_kind_some_are_named_and_all_are_counted() -> None:
     orphans = tuple(Device(f"tap{number}", "p", "gone") for number in range(1591))
 
-    (finding,) = examine(Facts(config=Config(), orphans=orphans))
+    (finding,) = examine(Facts(config=CONFIG, orphans=orphans))
 
     assert "tap4" in finding.what
     assert "tap5" not in finding.what

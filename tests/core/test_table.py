@@ -36,5 +36,14 @@ def test_what_comes_from_outside_cannot_write_on_the_terminal() -> None:
     assert "\x1b" not in table(("host",), [{"host": "\x1b[2Jhv1"}], colour=True)
 
 
+def test_what_a_number_beside_a_segment_is_is_said() -> None:
+    segments = [{"type": "vxlan", "id": 200, "local_vlan": 2}, {"type": "flat", "id": None, "local_vlan": 3}]
+
+    text = table(("segments", "peers"), [{"segments": segments, "peers": ["192.0.2.12"]}])
+
+    assert text.splitlines()[1].startswith("vxlan 200 (VLAN 2), flat (VLAN 3)  192.0.2.12")
+    assert text.split()[:3] == ["SEGMENTS", "PEER", "ADDRESSES"]
+
+
 def test_empty_columns_are_left_out() -> None:
     assert table(("host", "reason"), [{"host": "hv1", "reason": None}]) == "HOST\nhv1\n"

@@ -16,9 +16,10 @@ NARROW, WIDE = 1500, 1600
 
 def found(site: Site, hypervisor: Hypervisor, *, status: int = 0, **environment: str) -> dict[str, dict[str, str]]:
     """Return what the doctor finds, by name; of several of one name, all that they say."""
-    told = site.command(hypervisor, "doctor", "--json", status=status, **environment).stdout
+    told = site.command(hypervisor, "doctor", "--json", status=status, **environment)
+    assert told.stderr == "", "what is wrong is a finding, and is not said twice"
     findings: dict[str, dict[str, str]] = {}
-    for finding in json.loads(told):
+    for finding in json.loads(told.stdout):
         before = findings.get(finding["name"], dict.fromkeys(finding, ""))
         findings[finding["name"]] = {key: f"{before[key]}\n{text}" for key, text in finding.items()}
     return findings

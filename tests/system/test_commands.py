@@ -39,6 +39,18 @@ def test_trace_tells_where_a_packet_goes_and_why(site: Site) -> None:
     (question,) = _trace(site, hv1, name, "10.0.0.4")  # another tenant's: nobody here has it, so it is flooded
     assert (question["delivered"], question["tunnelled"]) == ([here.port.id], [f"hv2 ({hv2.ip})"])
 
+    (ping,) = _trace(site, hv1, name, there.port.id)[1:]
+    assert ping["tunnelled"] == [f"hv2 ({hv2.ip})"]
+    _, lonely = site.guest(hv2, site.network("lonely"), "10.0.0.1/24")
+    site.wait_active(hv2, lonely)
+    (question,) = _trace(site, hv2, lonely.port.id, "10.0.0.9")
+    assert question["dropped"].endswith("no other host to flood to: nobody else has this network")
+    wrong = Port("wrong", site.lab.mac(), blue)
+    site.plug(hv1, wrong, {"attached-mac": "zz"})
+    eventually(lambda: site.port(hv1, wrong), 5, "it is seen")
+    (question,) = _trace(site, hv1, "wrong", "10.0.0.3")[:1]
+    assert "not let in: bad-attached-mac" in question["dropped"]
+
     bare = Port("bare", site.lab.mac())
     site.plug(hv1, bare)
     eventually(lambda: site.port(hv1, bare), 5, "it is seen")
@@ -92,6 +104,14 @@ def test_explain_tells_what_ovsdb_says_who_claims_and_since_when(site: Site) -> 
     for name in ("bare", bare.mac, bare.mac.upper()):
         assert "missing: network-id, segmentation-id" in site.command(hv1, "explain", name).stdout
     site.command(hv1, "explain", "nobody", status=1)
+    assert there.port.mac in site.command(hv1, "explain", "10.0.0.3").stdout
+    hv1.vsctl("add-port", "br-int", "nowhere0", "--", "set", "Interface", "nowhere0", "external_ids:iface-id=lost")
+    try:
+        eventually(lambda: site.ask(hv1, "explain/lost"), 5, "its row is seen")
+        text = site.command(hv1, "explain", "lost").stdout
+    finally:
+        hv1.vsctl("del-port", "br-int", "nowhere0")
+    assert "the interface nowhere0 gives no port here: it has no OpenFlow port" in text
 
 
 def test_the_tables_speak_to_people_and_to_programs(site: Site) -> None:

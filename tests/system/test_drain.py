@@ -7,6 +7,7 @@ import pytest
 
 from tests.lab import Hypervisor, Port, eventually
 from tests.system.conftest import Site
+from tests.system.provoked import found
 
 pytestmark = pytest.mark.system
 
@@ -24,7 +25,9 @@ def test_a_drained_hosts_port_goes_to_whoever_attaches_it_and_the_undo_takes_it_
     try:
         said = site.command(hv1, "drain").stdout
 
-        assert said.startswith("1 ports are marked leaving")
+        assert said.startswith("1 port is marked leaving")
+        assert "this host is drained" in site.command(hv1, "ports").stdout
+        assert "host-drained" in found(site, hv1)
         site.wait_known(hv3, port.mac, hv2)
         entry = _entry(site, hv3, port.mac)
         assert entry["rule"] == "state"

@@ -10,7 +10,7 @@ import click
 from portwatch import __version__
 from portwatch.cli.completion import names, script
 from portwatch.cli.options import AS_JSON, CONFIG, configured, faults_as_exit_status, host_name, loaded
-from portwatch.config import Config, LogFormat, Loop, effective
+from portwatch.config import Config, LogFormat, Loop, absent_files, effective
 from portwatch.errors import ConfigurationError
 from portwatch.events import EVENT_TYPES
 
@@ -63,7 +63,10 @@ def check_config(config: Path | None) -> None:
 
     Example: PORTWATCH_TUNNEL__LOCAL_IP=192.0.2.11 portwatch check-config
     """
-    click.echo(effective(loaded(config)), nl=False)
+    found = loaded(config)
+    for words in absent_files(found):
+        click.echo(f"portwatch: {words}", err=True)
+    click.echo(effective(found), nl=False)
 
 
 @main.command()

@@ -60,12 +60,12 @@ def configured(path: Path | None) -> Config:
     return loaded(path).config
 
 
-def hush() -> None:
+def hush(level: str = "warning") -> None:
     """Let a command say only what it has to say, and the parts that it uses only what is wrong, on standard error."""
     import structlog
 
     structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger("warning"),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
     )
 

@@ -51,6 +51,8 @@ def ask(config: Config, question: str) -> Any:
 def tell(config: Config, name: str, as_json: bool) -> None:
     """Print the answer to a plain question."""
     _print(name, ask(config, name), as_json, NOTHING[name])
+    if name == "ports" and not as_json and ask(config, "host")["leaving"]:
+        click.echo("this host is drained: its claims are leaving (portwatch drain --undo takes it back)")
 
 
 def fdb(config: Config, network: str | None, as_json: bool) -> None:

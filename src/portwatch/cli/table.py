@@ -20,6 +20,7 @@ HEADINGS: Final = {
     "fixed_ips": "ADDRESSES",
     "tunnel_ip": "TUNNEL ADDRESS",
     "took": "SECONDS",
+    "peers": "PEER ADDRESSES",
 }
 COLOURS: Final = {
     **dict.fromkeys(("ACTIVE", "online", "active", "installed", "added"), "green"),
@@ -86,7 +87,13 @@ def _text(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(_text, value))
     if isinstance(value, dict):
-        if "state" in value and "host" in value:
-            return f"{value['host']}:{value['state']}@{value['seq']}"
-        return " ".join(str(each) for each in value.values() if each is not None)
+        return printable(_entry(value))
     return printable(str(value))
+
+
+def _entry(value: Mapping[str, Any]) -> str:
+    """Return a claim or a segment as one word or two."""
+    if "state" in value and "host" in value:
+        return f"{value['host']}:{value['state']}@{value['seq']}"
+    words = [str(each) for key, each in value.items() if each is not None and key != "local_vlan"]
+    return " ".join([*words, f"(VLAN {value['local_vlan']})"] if "local_vlan" in value else words)

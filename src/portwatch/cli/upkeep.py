@@ -10,6 +10,7 @@ import click
 
 from portwatch import partners
 from portwatch.bus.connection import Publication
+from portwatch.cli import query
 from portwatch.cli.options import hush
 from portwatch.config import Config, MemoryBus
 from portwatch.errors import BusError, OvsdbUnavailable, PortwatchError, SwitchError
@@ -36,12 +37,19 @@ class StillAlive(PortwatchError):
 
 def drain(config: Config, undo: bool, as_json: bool) -> None:
     """Have the agent drain its host, or take that back."""
+    before = query.ask(config, "host")["leaving"]
     status, body = act(config.http.listen, "/v1/drain?undo" if undo else "/v1/drain", access=partners.access_of(config))
     answer = json.loads(body)
     if status != HTTPStatus.OK:
         raise PortwatchError(f"the agent says: {answer['error']}")
-    words = "are active again" if undo else "are marked leaving: an active claim of another host comes before them"
-    click.echo(json.dumps(answer) if as_json else f"{answer['ports']} ports {words}")
+    if as_json:
+        click.echo(json.dumps(answer))
+    elif before == answer["leaving"]:
+        click.echo(f"nothing changes: this host is {'drained already' if before else 'not drained'}")
+    else:
+        ports = "1 port is" if answer["ports"] == 1 else f"{answer['ports']} ports are"
+        words = "active again" if undo else "marked leaving: an active claim of another host comes first"
+        click.echo(f"{ports} {words}")
 
 
 # --- forget ------------------------------------------------------------------------------------------------------

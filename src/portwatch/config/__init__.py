@@ -25,6 +25,7 @@ from portwatch.config.keys import reference as reference
 from portwatch.config.loading import DEFAULT_PATH as DEFAULT_PATH
 from portwatch.config.loading import FileUnusable as FileUnusable
 from portwatch.config.loading import Loaded as Loaded
+from portwatch.config.loading import absent_files as absent_files
 from portwatch.config.loading import effective as effective
 from portwatch.config.loading import load as load
 from portwatch.config.loading import problems as problems

@@ -4,6 +4,7 @@ Variables win over the file. What is unknown is a warning, what is wrong a `Conf
 leaves this module.
 """
 
+import os
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -36,6 +37,10 @@ _OF_KUBERNETES: Final = re.compile(
     r"PORTWATCH_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
 )
 _LINK_OF_KUBERNETES: Final = re.compile(r"PORTWATCH_(\w+_)?PORT=(tcp|udp|sctp)://.*", re.DOTALL)
+
+
+_MEANS: Final = MappingProxyType({"bus.url": "this host alone", "tunnel.local_ip": "nothing is tunnelled"})
+"""What defaults mean that are right for a single hypervisor only."""
 
 
 class FileUnusable(ConfigurationError):
@@ -85,6 +90,15 @@ def effective(loaded: Loaded) -> str:
     return "\n".join((*lines, ""))
 
 
+def absent_files(loaded: Loaded) -> Iterator[str]:
+    """Yield the paths that somebody set and where nothing is: whoever needs it would look there again and again."""
+    for dotted in KEYS:
+        section, _, name = dotted.rpartition(".")
+        value = getattr(getattr(loaded.config, section), name) if section else None
+        if isinstance(value, Path) and loaded.sources[dotted] != DEFAULT and not os.access(value, os.F_OK):
+            yield f"{loaded.sources[dotted]}: {dotted} = {value}: nothing is there"
+
+
 class _Reading:
     """One reading of file and environment."""
 
@@ -130,8 +144,9 @@ class _Reading:
             dotted = _VARIABLES.get(variable)
             if dotted is None:
                 if variable.startswith("PORTWATCH_") and variable != FILE_VARIABLE and not _foreign(variable, text):
-                    near = get_close_matches(variable.upper(), (*_VARIABLES, FILE_VARIABLE), n=1)
-                    self._unknown("environment", variable, *near)
+                    dotted = variable.removeprefix("PORTWATCH_").lower().replace("__", ".")
+                    near = _nearest(dotted, (*KEYS, "config"))  # as FILE_VARIABLE has it
+                    self._unknown("environment", variable, near and variable_of(near))
             elif not text.strip():
                 self.warnings.append(f"environment: {variable} is empty and counts as not set")
             else:
@@ -257,13 +272,14 @@ def _idle(section: str, values: object, names: Iterable[str], beside: str) -> It
 
 
 def _nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return what was probably meant: the same key of another section, else one that is spelt alike."""
+    """Return what was probably meant: the same key of another section, else one of its section that is spelt alike."""
     names = tuple(known)
-    leaf = name.rpartition(".")[2]
+    section, _, leaf = name.rpartition(".")
     for other in names:
         if other.rpartition(".")[2] == leaf:
             return other
-    return next(iter(get_close_matches(name, names, n=1)), None)
+    alike = {other.removeprefix(f"{section}."): other for other in names if other.startswith(section)}
+    return next((alike[each] for each in get_close_matches(leaf, alike, n=1)), None)
 
 
 def _keys_of(section: str) -> Iterator[tuple[str, str]]:
@@ -275,9 +291,10 @@ def _effective_line(dotted: str, name: str, loaded: Loaded) -> str:
     section = dotted.rpartition(".")[0]
     value = getattr(getattr(loaded.config, section) if section else loaded.config, name)
     key, source = KEYS[dotted], loaded.sources[dotted]
+    means = f": {_MEANS[dotted]}" if dotted in _MEANS and value == key.default else ""
     if value is None and key.form.word is None:
-        return f"{f'# {name} =':<48} # {source}: {key.absent}"
-    return f"{f'{name} = {forms.written(value, key.form.word)}':<48} # {source}"
+        return f"{f'# {name} =':<48} # {source}: {key.absent}{means}"
+    return f"{f'{name} = {forms.written(value, key.form.word)}':<48} # {source}{means}"
 
 
 def _concealed(form: Form[Any], value: object) -> object:

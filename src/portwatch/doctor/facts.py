@@ -18,6 +18,7 @@ class Agent:
     trouble: str | None = None
     reasons: Mapping[str, str] = field(default_factory=dict)
     """Why it is not ready, by component."""
+    drained: bool = False
     ports: tuple[Row, ...] = ()
     networks: tuple[Row, ...] = ()
     peers: tuple[Row, ...] = ()

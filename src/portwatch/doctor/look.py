@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from http import HTTPStatus
 from ipaddress import ip_address
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from portwatch.config import Config, Details, MemoryBus
 from portwatch.doctor import bus, probe
@@ -24,6 +24,8 @@ from portwatch.ovsdb.picture import Picture
 from portwatch.ovsdb.rows import NETWORK_KEY, TABLES
 from portwatch.partners import access_of, broker_of, own_name, tls_of
 from portwatch.switch.ofctl import OfCtl
+
+T = TypeVar("T")
 
 OVSDB_SECONDS: Final = 3.0
 AGAIN_SECONDS: Final = 2.0
@@ -89,18 +91,20 @@ def _agent(config: Config) -> Agent:
     try:
         status, body = fetch(config.http.listen, "/readyz", access=access_of(config))
         reasons = json.loads(body)["reasons"] if status != HTTPStatus.OK else {}
-        told = tuple(tuple(_rows(config, name)) for name in ("ports", "networks", "peers"))
+        ports, networks, peers = (tuple(_told(config, name, list[Row]())) for name in ("ports", "networks", "peers"))
+        drained = _told(config, "host", {"leaving": False})["leaving"]
     except AgentNotRunning as error:
         return Agent(trouble=str(error))
     except (ValueError, KeyError, TypeError):
         return Agent(trouble="what answers at http.listen is no portwatch")
-    return Agent(None, reasons, *told)
+    return Agent(reasons=reasons, drained=drained, ports=ports, networks=networks, peers=peers)
 
 
-def _rows(config: Config, name: str) -> list[Row]:
+def _told(config: Config, name: str, otherwise: T) -> T:
+    """Return what the agent tells under /v1; *otherwise*, of the same form, when it is not ready for that."""
     status, body = fetch(config.http.listen, f"/v1/{name}", access=access_of(config))
-    rows: list[Row] = json.loads(body) if status == HTTPStatus.OK else []
-    return rows
+    answer: T = json.loads(body) if status == HTTPStatus.OK else otherwise
+    return answer
 
 
 # --- OVSDB and the switch ----------------------------------------------------------------------------------------

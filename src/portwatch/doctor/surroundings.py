@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
+from portwatch.config import MemoryBus
 from portwatch.doctor.facts import Bridge, Facts, Row
 from portwatch.doctor.finding import FAULT, WARNING, Finding, some
 from portwatch.fabric.unreached import ANOTHERS_ADDRESS, OWN_ADDRESS
@@ -97,6 +98,14 @@ def tunnel_address(facts: Facts) -> Iterator[Finding]:
             "Other hosts send here and nobody listens; what this host sends has a wrong sender and is dropped.",
             "Give the address to an interface (ip address add …), or set tunnel.local_ip to one of this host's.",
         )
+    if facts.config.tunnel.local_ip is None and not isinstance(facts.config.bus.url, MemoryBus):
+        yield Finding(
+            "no-tunnel-address",
+            WARNING,
+            "no tunnel address is configured: tunnel.local_ip is not set",
+            "Nothing is tunnelled: the other hosts hear of this one's ports, and cannot send them a frame.",
+            "Set tunnel.local_ip to an address of this host that the other hosts reach.",
+        )
 
 
 def paths(facts: Facts) -> Iterator[Finding]:
@@ -152,6 +161,14 @@ def clock(facts: Facts) -> Iterator[Finding]:
 
 
 def bus(facts: Facts) -> Iterator[Finding]:
+    if isinstance(facts.config.bus.url, MemoryBus):
+        yield Finding(
+            "no-broker",
+            WARNING,
+            "no broker is configured: bus.url = memory://",
+            "This host is alone: its ports are wired among themselves, and no other host hears of them.",
+            "Set bus.url, and tunnel.local_ip, if there are other hosts. A host that shall be alone is well as it is.",
+        )
     if facts.bus is None:
         return
     if facts.bus.trouble is not None:

@@ -13,6 +13,16 @@ VLANS_LEFT: Final = 400
 """Local VLANs, about a tenth, below which they count as nearly used up."""
 
 
+_TODO: Final = {
+    "details-missing": "Have the orchestrator write the keys (ovs-vsctl set Interface … external_ids:network-id=…), or,"
+    " with ports.details = directory, portwatch directory set; `portwatch explain` shows what is there.",
+    "vni-conflict": "Give one of the two networks another segmentation-id, on all hosts.",
+}
+"""What to do about a port that is not wired, by its reason's code…"""
+_CORRECT: Final = "Correct what the reason names; `portwatch explain` tells all that is known of the port."
+"""… and by any other."""
+
+
 def agent(facts: Facts) -> Iterator[Finding]:
     if facts.agent.trouble is not None:
         yield Finding(
@@ -22,13 +32,21 @@ def agent(facts: Facts) -> Iterator[Finding]:
             "What is wired goes on; no change is followed, here or elsewhere.",
             "Start it (portwatch run), or set http.listen as it has it; its log says why it ended.",
         )
-    for component, reason in sorted(facts.agent.reasons.items()):
+    if facts.agent.reasons:
         yield Finding(
             "agent-not-ready",
             FAULT,
-            f"the agent waits for {component}: {reason}",
+            "the agent waits for " + "; for ".join(_waits(facts)),
             "It goes on by itself as soon as that is there.",
             "See to that; the other findings may say how.",
+        )
+    if facts.agent.drained:
+        yield Finding(
+            "host-drained",
+            WARNING,
+            "this host is drained: its claims are leaving",
+            "An active claim of another host comes before them, that of a port that is plugged in now, too.",
+            "Take it back when the maintenance is over: portwatch drain --undo",
         )
     late = [row["network_id"] for row in facts.agent.networks if not row["complete"]]
     if late:
@@ -39,6 +57,13 @@ def agent(facts: Facts) -> Iterator[Finding]:
             "Nothing is removed there until it has; new entries are not held up.",
             "`portwatch networks --json` names the hosts (incomplete_hosts). If one is dead: portwatch forget HOST.",
         )
+
+
+def _waits(facts: Facts) -> Iterator[str]:
+    """Yield what the agent waits for, and why: each reason once."""
+    for reason in dict.fromkeys(facts.agent.reasons.values()):
+        components = sorted(each for each, why in facts.agent.reasons.items() if why == reason)
+        yield f"{' and '.join(components)}: {reason}"
 
 
 def peers(facts: Facts) -> Iterator[Finding]:
@@ -85,14 +110,13 @@ def _fight(network: Row, station: Row) -> str:
 
 def ports(facts: Facts) -> Iterator[Finding]:
     for port in facts.waiting:
-        missing = port.reason.startswith("details-missing")
+        code = port.reason.partition(":")[0]
         yield Finding(
-            "port-without-details" if missing else "port-in-error",
+            "port-without-details" if code == "details-missing" else "port-in-error",
             FAULT,
             f"{port.port} is not wired: {port.reason}",
             "It neither sends nor hears a frame.",
-            "Have the orchestrator write the keys (ovs-vsctl set Interface … external_ids:network-id=…), or, with"
-            " ports.details = directory, portwatch directory set; `portwatch explain` shows what is there.",
+            _TODO.get(code, _CORRECT),
         )
     if facts.orphans:
         gone = some([_orphan(each.name, each.error) for each in facts.orphans])

@@ -5,6 +5,7 @@ neither stop it nor take more than its `Limits`; a handler that fails is logged 
 """
 
 import asyncio
+import errno
 import inspect
 import os
 import socket
@@ -35,9 +36,10 @@ log = structlog.get_logger(__name__)
 class CannotListen(PortwatchError):
     """The address cannot be had: another program has it, or it is none of this host. The operator decides."""
 
-    def __init__(self, listen: tuple[str, int], detail: str) -> None:
+    def __init__(self, listen: tuple[str, int], detail: str, *, taken: bool = False) -> None:
         self.listen, self.detail = listen, detail
-        super().__init__(f"cannot listen on {address_text(listen)}: {detail}; choose another http.listen")
+        ask = "is portwatch running already? If not, " if taken else ""
+        super().__init__(f"cannot listen on {address_text(listen)}: {detail}; {ask}choose another http.listen")
 
 
 class CannotServe(PortwatchError):
@@ -88,7 +90,7 @@ class Server:
             # asyncio puts the address into strerror once more; name resolution has its own, negative numbers
             number = error.errno or 0
             detail = os.strerror(number) if number > 0 else error.strerror or error
-            raise CannotListen(self._listen, str(detail)) from error
+            raise CannotListen(self._listen, str(detail), taken=number == errno.EADDRINUSE) from error
         return self
 
     async def __aexit__(
