@@ -8,7 +8,7 @@ SITE = Site(
     ports={2: {"port_id": "web-1"}, 3: {"port_id": "web-2"}},
     hosts={"192.0.2.12": "hv2"},
     status="details-missing: network-id not set on the Interface",
-    unreached="nobody else has this network",
+    unreached="none has a wired port in this network",
 )
 COOKIE = "cookie 0x7077000000000001"
 ADMITTED = f"""\
@@ -106,8 +106,10 @@ bridge("br-tun")
 """
     found = fate(text, SITE)
 
-    assert found.words[-1] == "br-tun, table 22: no other host to flood to: nobody else has this network"
-    assert found.end.endswith("dropped in table 22 of br-tun; no other host to flood to: nobody else has this network.")
+    assert found.words[-1] == "br-tun, table 22: no other host to flood to: none has a wired port in this network"
+    assert found.end.endswith(
+        "dropped in table 22 of br-tun; no other host to flood to: none has a wired port in this network."
+    )
 
 
 def test_a_strangers_flow_is_named_as_such() -> None:

@@ -44,7 +44,7 @@ def test_trace_tells_where_a_packet_goes_and_why(site: Site) -> None:
     _, lonely = site.guest(hv2, site.network("lonely"), "10.0.0.1/24")
     site.wait_active(hv2, lonely)
     (question,) = _trace(site, hv2, lonely.port.id, "10.0.0.9")
-    assert question["dropped"].endswith("no other host to flood to: nobody else has this network")
+    assert question["dropped"].endswith("no other host to flood to: none has a wired port in this network")
     wrong = Port("wrong", site.lab.mac(), blue)
     site.plug(hv1, wrong, {"attached-mac": "zz"})
     eventually(lambda: site.port(hv1, wrong), 5, "it is seen")

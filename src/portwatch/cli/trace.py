@@ -151,7 +151,7 @@ def _site(config: Config, ports: list[Row], stations: list[Row], port: Row) -> S
         ports={row["ofport"]: row for row in ports if row.get("ofport")},
         hosts={claim["tunnel_ip"]: claim["host"] for row in stations for claim in row["claims"] if claim["tunnel_ip"]},
         status=reason,
-        unreached="; ".join(apart) or "nobody else has this network",
+        unreached="; ".join(apart) or "none has a wired port in this network",
     )
 
 

@@ -107,9 +107,8 @@ function portless(found) {
 }
 
 function written(keys) {
-    const pairs = Object.entries(keys);
-    const shown = pairs.map(([key, text]) => h("li", null, h("code", null, outside(`${key}=${text}`))));
-    return pairs.length > 0 && [h("h3", null, "OVSDB says"), h("ul", { class: "keys" }, shown)];
+    const pairs = Object.entries(keys).map(([key, text]) => [h("code", null, outside(`${key}=${text}`)), " "]);
+    return pairs.length > 0 && h("p", { class: "quiet" }, "OVSDB says: ", pairs);
 }
 
 function delivery(found) {
