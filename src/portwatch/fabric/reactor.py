@@ -254,8 +254,9 @@ class Reactor:
     def read_back(self, bridge: Bridge, items: Iterable[Item]) -> Drift:
         """The bridge holds *items*; those of others are passed over."""
         ours = [item for item in items if is_ours(item)]
-        self.examine(bridge, ours)
         fresh = self.ledgers[bridge].fresh
+        if fresh:
+            self._inheritance.found(ours)
         drift = self.ledgers[bridge].read_back(ours)
         if fresh and all(map(self.snapshots.settled, self.snapshots.networks)):
             self._reconsider()  # nothing more is going to settle

@@ -205,22 +205,28 @@ class Ledger:
         """Take *items* as what the switch holds of ours; what differs from the wanted is owed."""
         assert not self._in_flight, "no reading while a bundle is in flight"
         real = {item.key: item for item in items}
-        thought = self.installed
+        thought, wanted = self.installed, self.wanted
         drift = Drift(
-            missing=sum(key not in real for key in thought),
-            changed=sum(key in thought and thought[key] != item for key, item in real.items()),
-            unknown=sum(key not in thought for key in real),
+            missing=len(thought.keys() - real.keys()),
+            changed=len(_changed(thought, real)),
+            unknown=len(real.keys() - thought.keys()),
         )
         if self.fresh:
             # Left by the process before us: what we do not want of it we may want as soon as we have heard all.
-            self._inherited = {key for key, item in real.items() if key not in self.wanted or self._serves_many(item)}
+            joint = (key for key in real.keys() & wanted.keys() if self._serves_many(real[key]))
+            self._inherited = (real.keys() - wanted.keys()).union(joint)
             self.fresh = False
         self._inherited &= real.keys()
         self.installed = real
         self.known = True
         self._spared.clear()
-        self._owed = {key for key in real.keys() | self.wanted.keys() if real.get(key) != self.wanted.get(key)}
+        self._owed = (real.keys() ^ wanted.keys()) | _changed(real, wanted)
         return drift
+
+
+def _changed(before: Mapping[ItemKey, Item], after: Mapping[ItemKey, Item]) -> set[ItemKey]:
+    """Return what is in both and is not the same."""
+    return {key for key in before.keys() & after.keys() if before[key] != after[key]}
 
 
 def _kept(have: Item, want: Item | None) -> Item | None:
