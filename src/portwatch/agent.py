@@ -126,7 +126,8 @@ class Agent:
     def _plan(self, plugs: Mapping[PortId, Plug | None], wired: Mapping[PortId, Plug], seen: float) -> None:
         """Have the flows planned, and note what is awaited of the switch; the first time, the programmers begin."""
         reactor = self.reactor
-        admitted = reactor.plan(now())
+        admitted, installed = reactor.plan(now())
+        self._note_installed(installed)
         for port_id, before in wired.items():
             if port_id not in reactor.plugs:
                 claim = (before.port.network_id, self.identity.host, port_id)
@@ -277,11 +278,8 @@ class Agent:
     def committed(self, bridge: Bridge, generation: int) -> None:
         """A bridge holds what was wanted at *generation*."""
         installed = self.reactor.committed(bridge, generation, now())
+        self._note_installed(installed)
         done, today, reached = time.perf_counter(), now(), self.reactor.progress.reached
-        for port_id in installed:
-            if (seen := self._seen.pop(port_id, None)) is not None:
-                claim = (self.reactor.plugs[port_id].port.network_id, self.identity.host, port_id)
-                self._local(Timing(today, "local", claim, done - seen), installed=True)
         while self._removed and self._removed[0][0] <= reached:
             _, seen, claim = self._removed.popleft()
             self._local(Timing(today, "local", claim, done - seen), installed=False)
@@ -289,6 +287,13 @@ class Agent:
             _, said, claim = self.exchange.hearing.remote_seen.popleft()
             self.convergence.observe(Timing(today, "remote", claim, max(0.0, (today - said).total_seconds())))
         self._carry_out()
+
+    def _note_installed(self, port_ids: Iterable[PortId]) -> None:
+        done, today = time.perf_counter(), now()
+        for port_id in port_ids:
+            if (seen := self._seen.pop(port_id, None)) is not None:
+                claim = (self.reactor.plugs[port_id].port.network_id, self.identity.host, port_id)
+                self._local(Timing(today, "local", claim, done - seen), installed=True)
 
     def _local(self, timing: Timing, *, installed: bool) -> None:
         self.convergence.observe(timing)

@@ -204,8 +204,8 @@ def audit(agent: Agent) -> View:
     ]
     ledgers = reactor.ledgers.values()
     return {
-        "recompute_differs": sorted(differing),
-        "settled": all(ledger.settled for ledger in ledgers),
+        "recompute_differs": [] if reactor.unplanned else sorted(differing),
+        "settled": not reactor.unplanned and all(ledger.settled for ledger in ledgers),
         "spared": [item.text() for ledger in ledgers for item in ledger.spared],
         "refused": sum(len(ledger.refused) for ledger in ledgers),
     }

@@ -116,7 +116,7 @@ async def test_a_port_is_on_the_bus_before_its_flows_are_planned(monkeypatch: py
     await until(lambda: one.exchange.link.trouble is None)
     plan, on_the_bus_then = one.reactor.plan, []
 
-    def look_and_plan(now: datetime) -> frozenset[PortId]:
+    def look_and_plan(now: datetime) -> tuple[frozenset[PortId], tuple[PortId, ...]]:
         on_the_bus_then.append("portwatch/v1/ports/blue/hv1/p1" in broker.retained)
         return plan(now)
 
@@ -177,6 +177,24 @@ async def test_a_port_that_may_be_wired_at_last_has_taken_as_long_as_from_then(m
 
     timings = {timing.claim[2]: round(timing.seconds, 3) for timing in one.convergence.latest}
     assert timings == {"p1": 0.01, "p2": 0.01}
+
+
+@pytest.mark.asyncio
+async def test_a_port_that_is_committed_while_the_next_one_is_said_is_timed_and_told_of_too() -> None:
+    one = an_agent(tunnels=False)
+    first, second = a_port("p1"), a_port("p2")
+    await one.plugged(PictureChange({first.port_id: Plug(first, OfPort(5))}))
+
+    coming = asyncio.create_task(one.plugged(PictureChange({second.port_id: Plug(second, OfPort(6))})))
+    await asyncio.sleep(0)  # it begins
+    assert one.reactor.unplanned
+    let_the_switch_take_all(one)
+    assert not one.convergence.latest
+    await coming
+
+    assert [timing.claim[2] for timing in one.convergence.latest] == ["p1"]
+    let_the_switch_take_all(one)
+    assert [timing.claim[2] for timing in one.convergence.latest] == ["p1", "p2"]
 
 
 @pytest.mark.asyncio

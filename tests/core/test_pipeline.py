@@ -310,6 +310,7 @@ def test_news_of_ours_is_what_has_our_mark_or_stands_in_a_place_of_ours() -> Non
 
     assert concerns(0, 20, "dl_vlan=5,dl_dst=fa:16:3e:00:00:01", installed)
     assert concerns(5, 41, "", installed)
+    assert concerns(5, 41, "cookie=odd", installed), "what cannot be read is looked at"
     assert concerns(ours.cookie + 8, 99, "dl_vlan=6", installed), "a stray one"
     assert not concerns(0, 21, "dl_vlan=5,dl_dst=fa:16:3e:00:00:01", installed), "in another table"
     assert not concerns(0, 20, "dl_vlan=6,dl_dst=fa:16:3e:00:00:01", installed)

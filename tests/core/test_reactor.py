@@ -2021,6 +2021,29 @@ def test_a_port_whose_flow_was_refused_is_active_when_it_is_taken_otherwise() ->
     assert host.status("p4") is Status.ACTIVE
 
 
+@pytest.mark.parametrize("mended", ["by the port's addresses", "by the switch"])
+def test_a_port_in_error_for_a_refused_flow_is_active_again_though_nothing_wires_it_anew(mended: str) -> None:
+    fleet = Fleet(2, checked=True)
+    host, right = fleet["hv1"], (fixed_ip("10.0.0.4"),)
+    host.plug(a_port("p4", fixed_ips=right))
+    fleet.settle()
+    host.programmed = set()
+    host.change("p4", fixed_ips=(fixed_ip("10.9.9.9"),))
+    refuse(fleet, host, "nw_src=10.9.9.9")
+    host.programmed = {INT, TUN}
+    fleet.hush()
+    assert (host.status("p4"), host.rows[PortId("p4")].installed) == (Status.ERROR, False)
+
+    if mended == "by the switch":
+        host.reactor.ledgers[INT].retry_refused()
+        fleet.carry_out(host)
+    else:
+        host.change("p4", fixed_ips=right)
+    fleet.hush()
+
+    assert (host.status("p4"), host.rows[PortId("p4")].installed) == (Status.ACTIVE, True)
+
+
 # --- local VLANs -------------------------------------------------------------------------------------------------
 
 

@@ -78,6 +78,15 @@ def test_a_read_back_in_the_middle_of_the_tale_makes_no_stranger_of_us() -> None
     assert suspicion.changed(ECHO / 2)
 
 
+def test_of_a_refused_commit_nothing_is_told() -> None:
+    suspicion = a_suspicion(commits=1)
+    suspicion.commits(100, ECHO / 4)
+    suspicion.refused(100)
+    suspicion.committed(ECHO / 4)
+
+    assert [suspicion.changed(ECHO / 2) for _ in range(2)] == [False, True]
+
+
 def test_a_suspicious_change_is_looked_at_once_the_bridge_has_had_its_rest() -> None:
     suspicion = a_suspicion()
     suspicion.changed(0.0)

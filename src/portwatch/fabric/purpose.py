@@ -45,10 +45,13 @@ def concerns(cookie: int, table: int, match: str, installed: Container[ItemKey])
     Who overwrites a flow gives it a cookie of his own, and so does `mod-flows` up to OpenFlow 1.3. The switch tells no
     priority. What it has learned for us is no news.
     """
-    if cookie == LEARNED_COOKIE:
-        return False
-    places = (f"table={table},priority={priority},{match} actions=drop" for priority in PRIORITIES)
-    return OWN.marks(cookie) or any(parse.flow(place).key in installed for place in places)
+    if OWN.marks(cookie):
+        return cookie != LEARNED_COOKIE
+    try:
+        words = parse.flow(f"{match} actions=drop").key.match
+    except ValueError:
+        return True  # nothing that we have seen a switch say: to be looked at
+    return any(FlowKey(table, priority, words) in installed for priority in PRIORITIES)
 
 
 def farewell(item: Flow) -> tuple[Purge, ...]:

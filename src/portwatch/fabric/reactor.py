@@ -44,7 +44,7 @@ from portwatch.model import (
     State,
     Status,
 )
-from portwatch.openflow.flow import Item
+from portwatch.openflow.flow import Item, ItemKey
 from portwatch.openflow.ledger import Drift, Ledger
 
 
@@ -80,9 +80,11 @@ class Reactor:
         """To write to Port rows. The caller takes them."""
         self._left_behind: dict[ClaimKey, Claim] = {}
         self._loaded = False
-        self._unplanned = self._other_ways = False
+        self.unplanned = self._other_ways = False
         """Is there anything that `plan` has not seen; and does it concern the ways of all ports?"""
         self._admitted: set[PortId] = set()
+        self._refused: frozenset[ItemKey] = frozenset()
+        """What the switches refused when our ports were told of last."""
         self._said_more = False
         self._grace = grace
         self.leaving = False
@@ -116,7 +118,7 @@ class Reactor:
         again, admitted = self.fabric.retry_waiting()
         self.planner.wants(touched | again)
         self._admitted |= admitted
-        self._unplanned = True
+        self.unplanned = True
         for port_id in {*plugs, *admitted}:
             self._tell(port_id, now)
         if not self._loaded:
@@ -125,20 +127,20 @@ class Reactor:
                 self._left_over(claim, now)
             self._left_behind.clear()
 
-    def plan(self, now: datetime) -> frozenset[PortId]:
+    def plan(self, now: datetime) -> tuple[frozenset[PortId], tuple[PortId, ...]]:
         """Plan the flows for what was `plugged`, and expect them of the switch.
 
-        Return the ports that are admitted by this, whatever they have waited for: perhaps others than were plugged.
+        Return the ports that are admitted by this, whatever they have waited for, and those that are installed, for
+        what was committed since then: perhaps others than were plugged.
         """
-        if not self._unplanned:
-            return frozenset()
-        self._unplanned = False
+        if not self.unplanned:
+            return frozenset(), ()
+        self.unplanned = False
         admitted, self._admitted = frozenset(self._admitted), set()
         self.planner.plan()
         self.progress.expect((*admitted, *(self.progress.awaited if self._other_ways else ())))
         self._other_ways = False
-        self._advance(now)
-        return admitted
+        return admitted, self._advance(now)
 
     def drain(self, now: datetime, *, leaving: bool) -> int:
         """Let this host's ports go elsewhere, or no more: mobility.md, state `leaving`. Return how many there are."""
@@ -413,7 +415,7 @@ class Reactor:
 
     def _advance(self, now: datetime) -> tuple[PortId, ...]:
         """Find the ports whose flows are committed on both bridges by now."""
-        if self._unplanned:
+        if self.unplanned:
             return ()  # `plan` looks again: till then nobody knows what is wanted
         progress, fabric = self.progress, self.fabric
         for bridge, ledger in self.ledgers.items():
@@ -428,7 +430,13 @@ class Reactor:
         if all(ledger.known for ledger in self.ledgers.values()):
             for port_id in progress.awaited:
                 self._tell(port_id, now)
-        if all(ledger.settled for ledger in self.ledgers.values()) and fabric.vlans.rested():
+        settled = all(ledger.settled for ledger in self.ledgers.values())
+        refused = frozenset(key for ledger in self.ledgers.values() for key in ledger.refused)
+        if settled and refused != self._refused:
+            self._refused = refused
+            for port_id in self.plugs:
+                self._tell(port_id, now)  # whose flows these are is asked so seldom that no index is worth it
+        if settled and fabric.vlans.rested():
             again, admitted = fabric.retry_waiting()
             self.planner.wants(again)
             progress.expect(admitted)

@@ -14,10 +14,13 @@ async def watch(database: Database, picture: Picture, clock: Callable[[], float]
     """
     while True:
         patience = None if picture.expires is None else max(0.0, picture.expires - clock())
+        limit = asyncio.timeout(patience)
         try:
-            async with asyncio.timeout(patience):
+            async with limit:
                 news = await anext(database)
         except TimeoutError:
+            if not limit.expired():
+                raise  # the database's own
             if expired := picture.expire(clock()):
                 yield expired
         else:

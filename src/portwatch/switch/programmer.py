@@ -278,13 +278,15 @@ class Programmer:
             return
         started = perf_counter()
         self._held = None
-        self._suspicion.commits(len(bundle) - len(bundle.purges), started)
+        changes = len(bundle) - len(bundle.purges)
+        self._suspicion.commits(changes, started)
         try:
             await self._ofctl.commit(self.bridge, bundle.text())
         except asyncio.CancelledError:
             self._ledger.lost()
             raise
         except (BundleRejected, BundleInvalid) as error:
+            self._suspicion.refused(changes)
             await self._refusals.set_aside(bundle, error)
         except OutcomeUnknown as error:
             self._count("unknown")

@@ -7,7 +7,7 @@ as long as it may still be telling of them; one more is drift. Seconds are of an
 import math
 from typing import Final
 
-AUDIT_EVERY: Final = 27.0
+AUDIT_EVERY: Final = 25.0
 """Seconds between read-backs that nothing has asked for: own flows are back within 30 (docs/contract.md, section 6)."""
 SUSPECT_REST: Final = 10
 """Between read-backs that the monitor asks for lie so many times the seconds that the last one took, …"""
@@ -34,6 +34,10 @@ class Suspicion:
         self._forget_echoes(now)
         self._echoes += changes
         self._committing = True
+
+    def refused(self, changes: int) -> None:
+        """The commit that began was refused: it makes none of these changes."""
+        self._echoes = max(0, self._echoes - changes)
 
     def committed(self, now: float) -> None:
         """It is over, however it went."""
