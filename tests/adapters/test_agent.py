@@ -12,7 +12,7 @@ from typing import cast
 import pytest
 from structlog.testing import capture_logs
 
-from portwatch import agent, wire
+from portwatch import agent, views, wire
 from portwatch.agent import Agent
 from portwatch.bus.connection import Message
 from portwatch.bus.memory import MemoryBroker
@@ -195,6 +195,23 @@ async def test_a_port_that_is_committed_while_the_next_one_is_said_is_timed_and_
     assert [timing.claim[2] for timing in one.convergence.latest] == ["p1"]
     let_the_switch_take_all(one)
     assert [timing.claim[2] for timing in one.convergence.latest] == ["p1", "p2"]
+
+
+@pytest.mark.asyncio
+async def test_who_audits_between_saying_and_planning_is_told_that_it_is_not_settled_and_of_no_difference() -> None:
+    one = an_agent(tunnels=False)
+    port = a_port("p1")
+    for ledger in one.reactor.ledgers.values():
+        ledger.read_back(ledger.wanted.values())
+    assert views.audit(one)["settled"]
+
+    coming = asyncio.create_task(one.plugged(PictureChange({port.port_id: Plug(port, OfPort(5))})))
+    await asyncio.sleep(0)  # it begins
+    assert one.reactor.unplanned
+    between = views.audit(one)
+    await coming
+
+    assert (between["settled"], between["recompute_differs"]) == (False, [])
 
 
 @pytest.mark.asyncio
